@@ -150,15 +150,16 @@ type Backend interface {
 	RMSNormBackward(dx, x, rstd, dy, add Buffer, g Vector)
 
 	// Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add). y is (A), or (R) where add is given or y is the
-	// logits. h (S) [T, sum of ranks] keeps drop(x) Aᵀ of each, for the backward pass; it is nil where no ls has
-	// a branch. add (R) may be nil.
+	// logits. h (S) keeps drop(x) Aᵀ of each, one after another, for the backward pass; it has at least the sum of
+	// the ranks as columns (more where layers of other ranks share it) and is nil where no ls has a branch. add
+	// (R) may be nil. Where y is nil only h is wanted.
 	Linear(y, h, x, add Buffer, ls []*Linear, b *Batch)
 	// LinearBackward writes dx (A), unless it is nil, and adds to the gradients of what is trained in ls.
 	// dy is (A) or (R). x and h are nil where no ls trains.
 	LinearBackward(dx, x, h, dy Buffer, ls []*Linear, b *Batch)
 
 	// GateUp writes y = silu(g) * u with [g | u] = [gate(x) | up(x)]. y, x, gu are (A); gu [T, 2*Out] and h (as in
-	// Linear) are kept for the backward pass.
+	// Linear) are kept for the backward pass. Where y is nil only gu and h are wanted.
 	GateUp(y, gu, h, x Buffer, gate, up *Linear, b *Batch)
 	// GateUpBackward writes dx (A), unless it is nil, and adds to the gradients of what is trained.
 	GateUpBackward(dx, x, gu, h, dy Buffer, gate, up *Linear, b *Batch)

@@ -99,7 +99,15 @@ func dot(a, b []float64) (s float64) {
 }
 
 func (*Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
-	out, in := mat(y), mat(x)
+	in := mat(x)
+	if y == nil { // only h is wanted: the rest goes nowhere
+		scratch := &Matrix{}
+		for _, l := range ls {
+			scratch.cols += l.Out
+		}
+		y = scratch
+	}
+	out := mat(y)
 	out.Resize(in.rows)
 	if h != nil {
 		mat(h).Resize(in.rows)
@@ -202,6 +210,9 @@ func axpy(y []float64, a float64, x []float64) {
 
 func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
 	be.Linear(gu, h, x, nil, []*backend.Linear{gate, up}, b)
+	if y == nil {
+		return
+	}
 	out, in := mat(y), mat(gu)
 	out.Resize(in.rows)
 	for t := range in.rows {

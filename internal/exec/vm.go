@@ -1,0 +1,380 @@
+package exec
+
+import (
+	"errors"
+	"fmt"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/biolora/biolora/internal/backend"
+)
+
+// Plan says what of a graph a VM runs.
+type Plan struct {
+	// Outputs are computed by the forward pass, Grads by the backward pass. Their values are bound by the caller,
+	// or belong to the frame.
+	Outputs, Grads gorgonia.Nodes
+	// Split separates the passes: what depends on it is the backward pass. nil: there is none.
+	Split *gorgonia.Node
+}
+
+// VM runs one graph. It belongs to one goroutine; VMs that share operations must not run at the same time.
+type VM struct {
+	be    backend.Backend
+	slot  map[int64]int // of each node
+	nodes gorgonia.Nodes
+
+	inputs    []int
+	forward   []instr
+	recompute []instr // the part of forward that the backward pass reads
+	backward  []instr // with Grads
+	effects   []instr // without: only what trains something
+
+	kept      []bufID // buffers that the backward pass reads
+	registers []Spec
+	register  map[bufID]int // of buffers that die within a pass
+	temps     []backend.Buffer
+	bound     map[int]bool // slots of Outputs and Grads
+
+	own *Frame // of RunAll
+}
+
+var _ gorgonia.VM = (*VM)(nil)
+
+type bufID struct{ slot, buf int }
+
+type instr struct {
+	op   Op
+	src  []int
+	dst  int
+	in   []*Value
+	drop bool // nobody reads the matrix
+}
+
+// Compile plans the program and its buffers.
+func Compile(be backend.Backend, g *gorgonia.ExprGraph, p Plan) (*VM, error) {
+	sorted, err := gorgonia.Sort(g) // outputs first
+	if err != nil {
+		return nil, err
+	}
+	if err := hashes(sorted); err != nil {
+		return nil, err
+	}
+	vm := &VM{be: be, slot: map[int64]int{}, register: map[bufID]int{}, bound: map[int]bool{}}
+	var all []instr
+	back := map[int]bool{}
+	for i := len(sorted) - 1; i >= 0; i-- {
+		n := sorted[i]
+		s := len(vm.nodes)
+		vm.slot[n.ID()] = s
+		vm.nodes = append(vm.nodes, n)
+		in := instr{dst: s}
+		for _, c := range children(g, n) {
+			cs := vm.slot[c.ID()]
+			in.src = append(in.src, cs)
+			back[s] = back[s] || back[cs] || c == p.Split
+		}
+		if n.Op() == nil {
+			vm.inputs = append(vm.inputs, s)
+			continue
+		}
+		op, ok := n.Op().(Op)
+		if !ok {
+			return nil, fmt.Errorf("%v is not an operation of ours", n.Op())
+		}
+		in.op, in.in = op, make([]*Value, len(in.src))
+		all = append(all, in)
+	}
+	outs, grads := vm.mains(p.Outputs), vm.mains(p.Grads)
+	for _, id := range append(outs[:len(outs):len(outs)], grads...) {
+		vm.bound[id.slot] = true
+	}
+	var forward, backward []instr
+	for _, in := range all {
+		if back[in.dst] {
+			backward = append(backward, in)
+		} else {
+			forward = append(forward, in)
+		}
+	}
+	vm.backward = vm.prune(backward, grads)
+	vm.effects = vm.prune(backward, nil)
+	vm.forward = vm.prune(forward, append(outs[:len(outs):len(outs)], vm.reads(vm.backward)...))
+	vm.recompute = vm.prune(forward, vm.reads(vm.backward))
+	vm.allocate()
+	return vm, nil
+}
+
+// mains returns the matrices of nodes.
+func (vm *VM) mains(ns gorgonia.Nodes) (r []bufID) {
+	for _, n := range ns {
+		r = append(r, bufID{vm.slot[n.ID()], 0})
+	}
+	return r
+}
+
+// prune keeps the instructions that the wanted buffers, or effects, depend on.
+func (vm *VM) prune(is []instr, want []bufID) []instr {
+	live := map[bufID]bool{}
+	for _, id := range want {
+		live[id] = true
+	}
+	var kept []instr
+	for i := len(is) - 1; i >= 0; i-- {
+		in := is[i]
+		e, ok := in.op.(Effector)
+		wanted := ok && e.Effects()
+		for b := range in.op.Outputs() {
+			wanted = wanted || live[bufID{in.dst, b}]
+		}
+		if !wanted {
+			continue
+		}
+		in.in = make([]*Value, len(in.src))
+		if o, ok := in.op.(Optional); ok && !live[bufID{in.dst, 0}] {
+			in.drop = o.OutputOptional()
+		}
+		vm.readBufs(in, func(id bufID) { live[id] = true })
+		kept = append(kept, in)
+	}
+	for i, j := 0, len(kept)-1; i < j; i, j = i+1, j-1 {
+		kept[i], kept[j] = kept[j], kept[i]
+	}
+	return kept
+}
+
+// reads returns the buffers that instructions read.
+func (vm *VM) reads(is []instr) (r []bufID) {
+	for _, in := range is {
+		vm.readBufs(in, func(id bufID) { r = append(r, id) })
+	}
+	return r
+}
+
+// source follows picks to the buffer that is really read.
+func (vm *VM) source(id bufID) bufID {
+	for {
+		p, ok := vm.nodes[id.slot].Op().(Picker)
+		if !ok {
+			return id
+		}
+		id = bufID{vm.slot[children(vm.nodes[id.slot].Graph(), vm.nodes[id.slot])[0].ID()], p.Pick()}
+	}
+}
+
+// readBufs calls f with every buffer that in reads.
+func (vm *VM) readBufs(in instr, f func(bufID)) {
+	r, picky := in.op.(Reader)
+	for i, s := range in.src {
+		n := 1
+		if op, ok := vm.nodes[s].Op().(Op); ok {
+			n = len(op.Outputs())
+		}
+		for b := range n {
+			if !picky || r.Reads(i, b) {
+				f(vm.source(bufID{s, b}))
+			}
+		}
+	}
+}
+
+// allocate finds the buffers that live from the forward to the backward pass, and gives all others registers, each
+// used again as soon as its buffer is dead.
+func (vm *VM) allocate() {
+	keep := map[bufID]bool{}
+	for _, in := range vm.backward {
+		vm.readBufs(in, func(id bufID) { keep[id] = true })
+	}
+	program := append(vm.forward[:len(vm.forward):len(vm.forward)], vm.backward...)
+	last := map[bufID]int{}
+	for i, in := range program {
+		vm.readBufs(in, func(id bufID) { last[id] = i })
+	}
+	free := map[Spec][]int{}
+	expire := map[int][]bufID{}
+	for i, in := range program {
+		forward := i < len(vm.forward)
+		if _, pick := in.op.(Picker); !pick {
+			for b, spec := range in.op.Outputs() {
+				id := bufID{in.dst, b}
+				switch {
+				case vm.bound[in.dst] && b == 0:
+				case forward && keep[id]:
+					vm.kept = append(vm.kept, id)
+				default:
+					vm.register[id] = vm.takeRegister(free, spec)
+					end := max(i, last[id])
+					expire[end] = append(expire[end], id)
+				}
+			}
+		}
+		for _, id := range expire[i] {
+			spec := vm.spec(id)
+			free[spec] = append(free[spec], vm.register[id])
+		}
+	}
+	vm.temps = make([]backend.Buffer, len(vm.registers))
+	for i, s := range vm.registers {
+		vm.temps[i] = vm.be.NewBuffer(s.Kind, s.Cols)
+	}
+}
+
+func (vm *VM) spec(id bufID) Spec { return vm.nodes[id.slot].Op().(Op).Outputs()[id.buf] }
+
+func (vm *VM) takeRegister(free map[Spec][]int, s Spec) int {
+	if rs := free[s]; len(rs) > 0 {
+		free[s] = rs[:len(rs)-1]
+		return rs[len(rs)-1]
+	}
+	vm.registers = append(vm.registers, s)
+	return len(vm.registers) - 1
+}
+
+// Frame holds the values of one run: what is bound to it, what the backward pass needs, and the VM's registers.
+type Frame struct {
+	vm   *VM
+	vals []*Value
+	drop []*Value // for instructions whose matrix nobody reads
+	kept []backend.Buffer
+}
+
+// NewFrame makes a frame with memory of its own for what the backward pass reads.
+func (vm *VM) NewFrame() *Frame {
+	f := &Frame{vm: vm, vals: make([]*Value, len(vm.nodes)), drop: make([]*Value, len(vm.nodes))}
+	own := map[bufID]backend.Buffer{}
+	for _, id := range vm.kept {
+		s := vm.spec(id)
+		own[id] = vm.be.NewBuffer(s.Kind, s.Cols)
+		f.kept = append(f.kept, own[id])
+	}
+	for s, n := range vm.nodes {
+		op, ok := n.Op().(Op)
+		if !ok {
+			continue
+		}
+		if p, ok := op.(Picker); ok {
+			src := f.vals[vm.slot[children(n.Graph(), n)[0].ID()]]
+			f.vals[s] = &Value{Bufs: src.Bufs[p.Pick() : p.Pick()+1]}
+			continue
+		}
+		v := &Value{Bufs: make([]backend.Buffer, len(op.Outputs()))}
+		for b := range v.Bufs {
+			id := bufID{s, b}
+			if k, ok := own[id]; ok {
+				v.Bufs[b] = k
+			} else if r, ok := vm.register[id]; ok {
+				v.Bufs[b] = vm.temps[r]
+			}
+		}
+		f.vals[s] = v
+		f.drop[s] = dropped(v)
+	}
+	return f
+}
+
+// dropped is v without its matrix.
+func dropped(v *Value) *Value {
+	d := &Value{Bufs: append([]backend.Buffer(nil), v.Bufs...)}
+	if len(d.Bufs) > 0 {
+		d.Bufs[0] = nil
+	}
+	return d
+}
+
+// Bind sets the value of an input, or the matrix that an output is written to.
+func (f *Frame) Bind(n *gorgonia.Node, v *Value) {
+	s := f.vm.slot[n.ID()]
+	if n.Op() == nil {
+		f.vals[s] = v
+		return
+	}
+	f.vals[s].Bufs[0] = v.Main()
+}
+
+// Value returns what a node's value is in this frame. Between passes only what is bound or kept is meaningful.
+func (f *Frame) Value(n *gorgonia.Node) *Value { return f.vals[f.vm.slot[n.ID()]] }
+
+// Bytes is the memory that the frame keeps from the forward to the backward pass.
+func (f *Frame) Bytes() (n int64) {
+	for _, b := range f.kept {
+		n += b.Bytes()
+	}
+	return n
+}
+
+// Bytes is the memory of the VM's registers, shared by its frames.
+func (vm *VM) Bytes() (n int64) {
+	for _, b := range vm.temps {
+		n += b.Bytes()
+	}
+	return n
+}
+
+// Forward computes the outputs and what the backward pass reads.
+func (vm *VM) Forward(f *Frame) error { return run(vm.forward, f) }
+
+// Recompute does the part of Forward that the backward pass reads; outputs need not be bound.
+func (vm *VM) Recompute(f *Frame) error { return run(vm.recompute, f) }
+
+// Backward leaves gradients in what is trained, and computes Grads if grads is set.
+func (vm *VM) Backward(f *Frame, grads bool) error {
+	if grads {
+		return run(vm.backward, f)
+	}
+	return run(vm.effects, f)
+}
+
+func run(is []instr, f *Frame) (err error) {
+	at := 0
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v: %v", is[at].op, r)
+		}
+	}()
+	for at = range is {
+		in := &is[at]
+		if _, ok := in.op.(Picker); ok {
+			continue // the frame's value shares the buffer already
+		}
+		for k, s := range in.src {
+			in.in[k] = f.vals[s]
+		}
+		out := f.vals[in.dst]
+		if in.drop {
+			out = f.drop[in.dst]
+		}
+		if err := in.op.Run(out, in.in); err != nil {
+			return fmt.Errorf("%v: %w", in.op, err)
+		}
+	}
+	return nil
+}
+
+// RunAll runs both passes on the values bound to the graph's inputs (gorgonia.Let), in a frame of the VM's own.
+func (vm *VM) RunAll() error {
+	if vm.own == nil {
+		vm.own = vm.NewFrame()
+		for s := range vm.bound {
+			if op, ok := vm.nodes[s].Op().(Op); ok {
+				vm.own.Bind(vm.nodes[s], NewValue(vm.be, op.Outputs()))
+			}
+		}
+	}
+	for _, s := range vm.inputs {
+		v, ok := vm.nodes[s].Value().(*Value)
+		if !ok {
+			return fmt.Errorf("input %v has no value", vm.nodes[s])
+		}
+		vm.own.Bind(vm.nodes[s], v)
+	}
+	return errors.Join(vm.Forward(vm.own), vm.Backward(vm.own, true))
+}
+
+// Value returns a node's value after RunAll.
+func (vm *VM) Value(n *gorgonia.Node) *Value { return vm.own.Value(n) }
+
+// Reset does nothing: a run starts from the beginning always.
+func (vm *VM) Reset() {}
+
+// Close does nothing: buffers belong to the backend.
+func (vm *VM) Close() error { return nil }
