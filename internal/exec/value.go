@@ -42,15 +42,15 @@ func (v *Value) Main() backend.Buffer {
 	return v.Bufs[0]
 }
 
-// Shape is [rows, columns].
+// Shape is what the graph was told, [1, columns]: rows are a run-time number that gorgonia does not know.
 func (v *Value) Shape() tensor.Shape {
 	if v.Main() == nil {
-		return tensor.Shape{0, 0}
+		return tensor.Shape{1, 1}
 	}
-	return tensor.Shape{v.Main().Rows(), v.Main().Cols()}
+	return tensor.Shape{1, v.Main().Cols()}
 }
 
-// Size is the number of elements.
+// Size is the number of elements of Shape.
 func (v *Value) Size() int { return v.Shape().TotalSize() }
 
 // Data returns the value itself: the elements are read with Buffer.Read.
@@ -78,8 +78,14 @@ func (v *Value) Bytes() (n int64) {
 	return n
 }
 
-// Format prints the shape only.
-func (v *Value) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "matrix%v", v.Shape()) }
+// Format prints the size of the matrix only.
+func (v *Value) Format(s fmt.State, _ rune) {
+	if v.Main() == nil {
+		fmt.Fprint(s, "no matrix")
+		return
+	}
+	fmt.Fprintf(s, "matrix [%d, %d]", v.Main().Rows(), v.Main().Cols())
+}
 
 var matrixType = gorgonia.TensorType{Dims: 2, Of: tensor.Float32}
 
