@@ -1,0 +1,193 @@
+// Package instruct reads instruction data: files of rows, the prompt templates that make text of them, and the
+// token ids and label masks that a model is trained on.
+package instruct
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Dataset is the rows of one or more files, in their order, and the template that makes text of them.
+type Dataset struct {
+	Template Template
+	rows     []Row
+	bad      int
+	badRows  []error
+}
+
+// maxReported is how many bad rows an error or a report names one by one.
+const maxReported = 10
+
+// Option changes how files are read.
+type Option func(*reader)
+
+// WithFields gives other names to the fields of text rows; an empty name stands for the default one. A name given
+// here that no row has is an error.
+func WithFields(f Fields) Option { return func(r *reader) { r.given = f } }
+
+// SkipBad goes on after rows that cannot be used and counts them, instead of failing.
+func SkipBad() Option { return func(r *reader) { r.skipBad = true } }
+
+// Open reads one file of rows: a JSON array of objects, or JSON Lines; which of the two is told by its first
+// character. Rows are {instruction, input, output}, {prompt, completion} (no template), or pre-tokenised
+// {input_ids, labels} (Hugging Face's convention: labels are aligned with the ids, -100 is masked). Fields that
+// are none of these are ignored. All bad rows are reported, by file and line.
+func Open(path string, t Template, opts ...Option) (*Dataset, error) {
+	return OpenAll([]string{path}, t, opts...)
+}
+
+// OpenAll reads several files as one data set, in the order given.
+func OpenAll(paths []string, t Template, opts ...Option) (*Dataset, error) {
+	if len(paths) == 0 {
+		return nil, errors.New("no data file is given")
+	}
+	r := newReader(t, opts)
+	var errs []error
+	for _, p := range paths {
+		if err := r.file(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return r.finish(strings.Join(paths, ", "), errs)
+}
+
+// Read reads one file's rows from src; name stands for the file in messages.
+func Read(name string, src io.Reader, t Template, opts ...Option) (*Dataset, error) {
+	r := newReader(t, opts)
+	var errs []error
+	if err := r.read(name, src); err != nil {
+		errs = append(errs, err)
+	}
+	return r.finish(name, errs)
+}
+
+// Len returns the number of usable rows.
+func (d *Dataset) Len() int { return len(d.rows) }
+
+// Bad returns the number of rows that SkipBad left out.
+func (d *Dataset) Bad() int { return d.bad }
+
+// BadRows returns what was wrong with the first of the rows that SkipBad left out.
+func (d *Dataset) BadRows() []error { return d.badRows }
+
+// Row returns row i. The caller does not change it.
+func (d *Dataset) Row(i int) *Row { return &d.rows[i] }
+
+// Text returns the prompt and the response of row i as the model is to see them, without BOS and EOS. Both are
+// empty for a pre-tokenised row.
+func (d *Dataset) Text(i int) (prompt, response string) {
+	switch r := &d.rows[i]; r.Kind {
+	case Instruction:
+		return d.Template.Render(r.Instruction, r.Input, r.Output)
+	case Prompt:
+		return r.Prompt, r.Completion
+	}
+	return "", ""
+}
+
+// reader gathers the rows and the complaints of several files.
+type reader struct {
+	Dataset
+	given   Fields // as the caller gave them
+	fields  Fields // with defaults
+	skipBad bool
+	seen    Fields // the given names that some row has
+	err     error  // of the options
+}
+
+func newReader(t Template, opts []Option) *reader {
+	r := &reader{Dataset: Dataset{Template: t}}
+	for _, o := range opts {
+		o(r)
+	}
+	r.fields = r.given.withDefaults()
+	r.err = errors.Join(t.validate(), r.fields.validate())
+	return r
+}
+
+func (r *reader) file(path string) error {
+	if r.err != nil {
+		return nil // finish reports it once
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("data file: %w", err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.IsDir() {
+		return fmt.Errorf("data file %s is a directory: name the file in it", path)
+	}
+	return r.read(path, f)
+}
+
+// read adds the rows of one file. The error it returns is the file's own (it cannot be read on); bad rows are
+// kept in the reader.
+func (r *reader) read(name string, src io.Reader) error {
+	if r.err != nil {
+		return nil
+	}
+	s := newScanner(name, src)
+	for {
+		raw, err := s.next()
+		if err == io.EOF {
+			return nil
+		}
+		var bad *rowError
+		if err != nil && !errors.As(err, &bad) {
+			return err
+		}
+		if err == nil {
+			var row Row
+			if row, err = parseRow(raw, r.fields, &r.seen); err == nil {
+				r.rows = append(r.rows, row)
+				continue
+			}
+		}
+		r.bad++
+		if len(r.badRows) < maxReported {
+			r.badRows = append(r.badRows, err)
+		}
+	}
+}
+
+func (r *reader) finish(names string, errs []error) (*Dataset, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	if !r.skipBad && r.bad > 0 {
+		errs = append(r.badRows, errs...)
+		if more := r.bad - len(r.badRows); more > 0 {
+			errs = append(errs, fmt.Errorf("%s: %d more bad rows (%d of %d rows are bad)", names, more, r.bad, r.bad+len(r.rows)))
+		}
+	}
+	if len(errs) == 0 && len(r.rows) > 0 {
+		errs = append(errs, r.unseenFields(names)...)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if len(r.rows) == 0 {
+		if r.bad > 0 {
+			return nil, fmt.Errorf("%s: the data set is empty: all of its %d rows are bad, the first: %w", names, r.bad, r.badRows[0])
+		}
+		return nil, fmt.Errorf("%s: the data set is empty", names)
+	}
+	d := r.Dataset
+	return &d, nil
+}
+
+// unseenFields complains of names that were given and that no row has: they are misspelt, and a row without an
+// input would go unnoticed.
+func (r *reader) unseenFields(names string) []error {
+	var errs []error
+	seen := r.seen.list()
+	for i, f := range r.given.list() {
+		if *f.name != "" && *seen[i].name == "" {
+			errs = append(errs, fmt.Errorf("%s: no row has the field %q, given as the name of %s", names, *f.name, f.role))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,200 @@
+package instruct
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Template makes text of a row. The placeholders {instruction}, {input} and {output} are replaced in one pass: what
+// a row says is never read as a placeholder.
+type Template struct {
+	Name string
+	// PromptInput is the prompt of a row with an input, PromptNoInput of a row without. Where PromptNoInput is
+	// empty, PromptInput serves all rows.
+	PromptInput, PromptNoInput string
+	// Response is what is learnt, up to the EOS token.
+	Response string
+	// Inference is the prompt to generate from where it is not the one of the training text; or empty.
+	Inference string
+	// LossAfter moves the beginning of the loss behind the last occurrence of this string in the whole text;
+	// empty: the loss begins with the response.
+	LossAfter string
+	// EmptyInputs are inputs that count as none and become the empty string, compared without white space around them and in lower case.
+	EmptyInputs []string
+}
+
+// EmptyInputs are the inputs that count as none in the built-in templates and in templates read from files. BioInstruct
+// has several of these where a row has no input.
+func EmptyInputs() []string {
+	return []string{"", "(no input)", "(none)", "n/a", "no input", "none", "none required", "none required."}
+}
+
+// Alpaca is the prompt of Stanford Alpaca (tatsu-lab/stanford_alpaca, train.py).
+var Alpaca = Template{
+	Name: "alpaca",
+	PromptInput: "Below is an instruction that describes a task, paired with an input that provides further context. " +
+		"Write a response that appropriately completes the request.\n\n" +
+		"### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
+	PromptNoInput: "Below is an instruction that describes a task. " +
+		"Write a response that appropriately completes the request.\n\n" +
+		"### Instruction:\n{instruction}\n\n### Response:\n",
+	Response:    "{output}",
+	EmptyInputs: EmptyInputs(),
+}
+
+// MedTuned is the training text of Llama2-MedTuned (Rohanian et al., 2023), its odd spaces included; the end of the
+// sequence follows the response. Its authors generate from another text, which is Inference, and leave inputs as they
+// stand, so no input counts as none.
+var MedTuned = Template{
+	Name:        "medtuned",
+	PromptInput: "### Instruction: {instruction}\n ### Input: {input}\n ### Output:",
+	Response:    " {output} \n",
+	Inference:   "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Output:\n",
+	LossAfter:   "### Output:",
+}
+
+func builtin() []Template { return []Template{Alpaca, MedTuned} }
+
+// LoadTemplate returns the built-in template of that name ("alpaca", "medtuned"), or reads a file; see ReadTemplate.
+func LoadTemplate(nameOrFile string) (Template, error) {
+	var names []string
+	for _, t := range builtin() {
+		if t.Name == nameOrFile {
+			return t, nil
+		}
+		names = append(names, t.Name)
+	}
+	f, err := os.Open(nameOrFile)
+	if err != nil {
+		return Template{}, fmt.Errorf("template %q is neither built in (%s) nor a file that can be read: %w",
+			nameOrFile, strings.Join(names, ", "), err)
+	}
+	defer f.Close()
+	return ReadTemplate(nameOrFile, f)
+}
+
+// maxTemplateBytes bounds a template file.
+const maxTemplateBytes = 1 << 20
+
+// ReadTemplate reads a template from YAML. Keys: prompt_input (with {instruction} and {input}), prompt_no_input (with
+// {instruction}; where it is left out, prompt_input serves all rows), response (with {output}, the default),
+// inference (a prompt to generate from, where it is another one). Other keys and placeholders are errors.
+func ReadTemplate(name string, src io.Reader) (Template, error) {
+	text, err := io.ReadAll(io.LimitReader(src, maxTemplateBytes+1))
+	if err != nil {
+		return Template{}, fmt.Errorf("template %s: %w", name, err)
+	}
+	if len(text) > maxTemplateBytes {
+		return Template{}, fmt.Errorf("template %s: the file has more than %d bytes", name, maxTemplateBytes)
+	}
+	file := struct {
+		PromptInput   string `yaml:"prompt_input"`
+		PromptNoInput string `yaml:"prompt_no_input"`
+		Response      string `yaml:"response"`
+		Inference     string `yaml:"inference"`
+	}{Response: "{output}"}
+	if err := decodeYAML(text, &file); err != nil {
+		return Template{}, fmt.Errorf("template %s: %w", name, err)
+	}
+	t := Template{
+		Name:        name,
+		PromptInput: file.PromptInput, PromptNoInput: file.PromptNoInput,
+		Response: file.Response, Inference: file.Inference,
+		EmptyInputs: EmptyInputs(),
+	}
+	return t, t.validate()
+}
+
+// decodeYAML keeps a panic of the YAML library from crossing the border.
+func decodeYAML(text []byte, into any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("malformed YAML (%v)", p)
+		}
+	}()
+	return yaml.UnmarshalWithOptions(text, into, yaml.DisallowUnknownField())
+}
+
+// WithEmptyInputs returns the template with more inputs that count as none.
+func (t Template) WithEmptyInputs(more ...string) Template {
+	t.EmptyInputs = slices.Clone(t.EmptyInputs)
+	for _, s := range more {
+		t.EmptyInputs = append(t.EmptyInputs, strings.ToLower(strip(s)))
+	}
+	return t
+}
+
+// placeholder finds what looks like one; braces around anything else are text.
+var placeholder = regexp.MustCompile(`\{[A-Za-z_][A-Za-z0-9_]*\}`)
+
+func (t Template) validate() error {
+	if t.PromptInput == "" {
+		return fmt.Errorf("template %s: prompt_input is missing", t.Name)
+	}
+	var errs []error
+	check := func(key, text string, must, may []string) {
+		found := placeholder.FindAllString(text, -1)
+		for _, f := range found {
+			if !slices.Contains(must, f) && !slices.Contains(may, f) {
+				errs = append(errs, fmt.Errorf("template %s: %s has the placeholder %s; it may have %s",
+					t.Name, key, f, strings.Join(slices.Concat(must, may), ", ")))
+			}
+		}
+		for _, m := range must {
+			if !slices.Contains(found, m) {
+				errs = append(errs, fmt.Errorf("template %s: %s lacks the placeholder %s", t.Name, key, m))
+			}
+		}
+	}
+	check("prompt_input", t.PromptInput, []string{"{instruction}", "{input}"}, nil)
+	if t.PromptNoInput != "" {
+		check("prompt_no_input", t.PromptNoInput, []string{"{instruction}"}, nil)
+	}
+	check("response", t.Response, []string{"{output}"}, []string{"{instruction}", "{input}"})
+	if t.Inference != "" {
+		check("inference", t.Inference, []string{"{instruction}", "{input}"}, nil)
+	}
+	return errors.Join(errs...)
+}
+
+// Render returns the prompt and the response of a training text: what is masked and what is learnt.
+func (t Template) Render(instruction, input, output string) (prompt, response string) {
+	text, input := t.promptFor(input)
+	fill := strings.NewReplacer("{instruction}", instruction, "{input}", input, "{output}", output)
+	prompt, response = fill.Replace(text), fill.Replace(t.Response)
+	if t.LossAfter == "" {
+		return prompt, response
+	}
+	whole := prompt + response
+	if i := strings.LastIndex(whole, t.LossAfter); i >= 0 {
+		return whole[:i+len(t.LossAfter)], whole[i+len(t.LossAfter):]
+	}
+	return prompt, response
+}
+
+// Prompt returns the text to generate from.
+func (t Template) Prompt(instruction, input string) string {
+	text, input := t.promptFor(input)
+	if t.Inference != "" {
+		text = t.Inference
+	}
+	return strings.NewReplacer("{instruction}", instruction, "{input}", input).Replace(text)
+}
+
+// promptFor chooses the prompt for an input, and says what the input then is.
+func (t Template) promptFor(input string) (text, normalised string) {
+	if !slices.Contains(t.EmptyInputs, strings.ToLower(strip(input))) {
+		return t.PromptInput, input
+	}
+	if t.PromptNoInput == "" {
+		return t.PromptInput, ""
+	}
+	return t.PromptNoInput, ""
+}

@@ -1,0 +1,205 @@
+package instruct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Tokenizer makes token ids of text. Neither Encode nor EncodeContinuation adds BOS or EOS.
+type Tokenizer interface {
+	Encode(text string) []int32             // of a text's beginning
+	EncodeContinuation(text string) []int32 // of text that goes on after other tokens
+	BOS() (int32, bool)
+	EOS() (int32, bool)
+	DecodeWithSpecial(ids []int32) string
+	VocabSize() int
+}
+
+// TokenizeOptions are the numbers of Tokenize.
+type TokenizeOptions struct {
+	MaxLength     int  // longer rows are cut on the right; 0: none is
+	TrainOnInputs bool // the prompt is learnt too
+	VocabSize     int  // of the model: ids and labels must be below; 0: not checked
+}
+
+// Example is one row as a model sees it.
+type Example struct {
+	IDs    []int32
+	labels []int32 // of a pre-tokenised row
+	learnt int32   // otherwise: the first token that is learnt
+	row    int32
+}
+
+// Row returns the index of the row in its Dataset.
+func (e *Example) Row() int { return int(e.row) }
+
+// Label returns the label of token t, Masked where it is not learnt. The model predicts it from the tokens before t,
+// so that label 0 never counts.
+func (e *Example) Label(t int) int32 {
+	if e.labels != nil {
+		return e.labels[t]
+	}
+	if t < int(e.learnt) {
+		return Masked
+	}
+	return e.IDs[t]
+}
+
+// LabelTokens counts the labels that are learnt: those from token 1 on that are not Masked.
+func (e *Example) LabelTokens() int {
+	n := 0
+	for t := 1; t < len(e.IDs); t++ {
+		if e.Label(t) != Masked {
+			n++
+		}
+	}
+	return n
+}
+
+// Examples is a data set in tokens, and what became of its rows.
+type Examples struct {
+	List    []Example // in the order of the rows
+	Cut     int       // examples that lost their end to MaxLength
+	NoLabel int       // rows left out because no label counts in what is left of them
+	NoEOS   bool      // the tokenizer has no EOS, so that the end of a response is not learnt
+}
+
+// Tokenize makes tokens of all rows: BOS, prompt, response, EOS, with the loss on response and EOS. Prompt and
+// response are encoded apart, so that the boundary is exact. BOS and EOS are not doubled where the text brings them
+// along. tok may be nil where all rows are pre-tokenised.
+//
+// Rows without a label that counts are left out and counted; none left at all is an error. Ids and labels outside the
+// vocabulary are errors that name file and line. The context ends the work between two rows.
+func (d *Dataset) Tokenize(ctx context.Context, tok Tokenizer, o TokenizeOptions) (*Examples, error) {
+	if o.MaxLength < 0 {
+		return nil, fmt.Errorf("MaxLength is %d; 0 is for no limit", o.MaxLength)
+	}
+	out := &Examples{List: make([]Example, 0, len(d.rows))}
+	var errs []error
+	bad := 0
+	for i := range d.rows {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e, err := d.example(i, tok, o)
+		if errors.Is(err, errNoTokenizer) {
+			return nil, err
+		}
+		if err != nil {
+			if bad++; bad <= maxReported {
+				errs = append(errs, err)
+			}
+			continue
+		}
+		if e.labels == nil {
+			_, eos := tok.EOS()
+			out.NoEOS = out.NoEOS || !eos
+		}
+		cut := o.MaxLength > 0 && len(e.IDs) > o.MaxLength
+		if cut {
+			e.cut(o.MaxLength)
+		}
+		if e.LabelTokens() == 0 {
+			out.NoLabel++
+			continue
+		}
+		if cut {
+			out.Cut++
+		}
+		out.List = append(out.List, e)
+	}
+	if bad > maxReported {
+		errs = append(errs, fmt.Errorf("%d more rows are outside the vocabulary", bad-maxReported))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if len(out.List) == 0 {
+		return nil, fmt.Errorf("nothing to learn: none of the %d rows (from %s on) has a label that counts within %s",
+			len(d.rows), d.rows[0].Place(), lengthName(o.MaxLength))
+	}
+	return out, nil
+}
+
+func lengthName(n int) string {
+	if n == 0 {
+		return "its length"
+	}
+	return fmt.Sprintf("the maximum length of %d tokens", n)
+}
+
+var errNoTokenizer = errors.New("text rows need a tokenizer")
+
+func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, error) {
+	r := &d.rows[i]
+	e := Example{row: int32(i)}
+	if r.Kind == Tokens {
+		e.IDs, e.labels = r.InputIDs, r.Labels
+	} else {
+		if tok == nil {
+			return e, fmt.Errorf("%s: %w", r.Place(), errNoTokenizer)
+		}
+		prompt, response := d.Text(i)
+		e.IDs, e.learnt = encode(tok, prompt, response)
+		if o.TrainOnInputs {
+			e.learnt = 0
+		}
+	}
+	if o.VocabSize > 0 {
+		if err := e.inVocabulary(tok, o.VocabSize); err != nil {
+			return e, fmt.Errorf("%s: %w", r.Place(), err)
+		}
+	}
+	return e, nil
+}
+
+// encode returns BOS, prompt, response, EOS, and where the response begins.
+func encode(tok Tokenizer, prompt, response string) (ids []int32, learnt int32) {
+	var answer []int32
+	if prompt == "" {
+		answer = tok.Encode(response)
+	} else {
+		ids = tok.Encode(prompt)
+		answer = tok.EncodeContinuation(response)
+	}
+	first := answer
+	if len(ids) > 0 {
+		first = ids
+	}
+	if bos, ok := tok.BOS(); ok && (len(first) == 0 || first[0] != bos) {
+		ids = append([]int32{bos}, ids...)
+	}
+	learnt = int32(len(ids))
+	ids = append(ids, answer...)
+	if eos, ok := tok.EOS(); ok && (len(answer) == 0 || answer[len(answer)-1] != eos) {
+		ids = append(ids, eos)
+	}
+	return ids, learnt
+}
+
+func (e *Example) cut(n int) {
+	e.IDs = e.IDs[:n]
+	if e.labels != nil {
+		e.labels = e.labels[:n]
+	}
+}
+
+func (e *Example) inVocabulary(tok Tokenizer, vocab int) error {
+	for t, id := range e.IDs {
+		if int(id) < vocab {
+			continue
+		}
+		if e.labels != nil {
+			return fmt.Errorf("input_ids[%d] is %d, outside the model's vocabulary of %d", t, id, vocab)
+		}
+		return fmt.Errorf("token %q has the id %d, outside the model's vocabulary of %d",
+			tok.DecodeWithSpecial(e.IDs[t:t+1]), id, vocab)
+	}
+	for t, l := range e.labels {
+		if int(l) >= vocab {
+			return fmt.Errorf("labels[%d] is %d, outside the model's vocabulary of %d", t, l, vocab)
+		}
+	}
+	return nil
+}
