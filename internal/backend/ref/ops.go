@@ -80,6 +80,14 @@ func dropped(l *backend.Linear, b *backend.Batch, t, cols int) []float32 {
 	return mask
 }
 
+// rowOf is the row of the batch that row t of an input is.
+func rowOf(t int, rows []int32) int {
+	if rows == nil {
+		return t
+	}
+	return int(rows[t])
+}
+
 func dropRow(x []float64, mask []float32) []float64 {
 	if mask == nil {
 		return x
@@ -99,6 +107,11 @@ func dot(a, b []float64) (s float64) {
 }
 
 func (*Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
+	linear(y, h, x, add, ls, b, nil)
+}
+
+// linear is Linear for an x whose row i is row rows[i] of the batch; nil: row i.
+func linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
 	in := mat(x)
 	if y == nil { // only h is wanted: the rest goes nowhere
 		scratch := &Matrix{}
@@ -133,7 +146,7 @@ func (*Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *bac
 			if l.A != nil {
 				a, bm := &l.A.(*Param).Matrix, &l.B.(*Param).Matrix
 				hr := mat(h).row(t)[rank : rank+a.rows]
-				xd := dropRow(xr, dropped(l, b, t, in.cols))
+				xd := dropRow(xr, dropped(l, b, rowOf(t, rows), in.cols))
 				for r := range hr {
 					hr[r] = dot(xd, a.row(r)) // [1, In] x [In, R] -> [1, R]
 				}
@@ -151,6 +164,10 @@ func (*Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *bac
 }
 
 func (*Backend) LinearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
+	linearBackward(dx, x, h, dy, ls, b, nil)
+}
+
+func linearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
 	dout := mat(dy)
 	if dx != nil {
 		mat(dx).Resize(dout.rows)
@@ -175,7 +192,7 @@ func (*Backend) LinearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Linear
 			if l.A != nil {
 				a, bm := l.A.(*Param), l.B.(*Param)
 				hr := mat(h).row(t)[rank : rank+a.rows]
-				mask := dropped(l, b, t, l.In)
+				mask := dropped(l, b, rowOf(t, rows), l.In)
 				xd := dropRow(mat(x).row(t), mask)
 				for o, v := range g {
 					axpy(bm.Grad[o*bm.cols:(o+1)*bm.cols], float64(l.Scale)*v, hr)
@@ -254,7 +271,7 @@ func (*Backend) GatherBackward(dx, dy backend.Buffer, b *backend.Batch) {
 	}
 }
 
-func (be *Backend) CrossEntropy(s backend.Sum, dx, x backend.Buffer, head *backend.Linear, b *backend.Batch) {
+func (*Backend) CrossEntropy(s backend.Sum, dx, x backend.Buffer, head *backend.Linear, b *backend.Batch) {
 	if mat(x).rows != len(b.Rows) {
 		panic(fmt.Sprintf("%d rows of x for %d rows with a target", mat(x).rows, len(b.Rows)))
 	}
@@ -263,7 +280,7 @@ func (be *Backend) CrossEntropy(s backend.Sum, dx, x backend.Buffer, head *backe
 	if head.A != nil {
 		h = &Matrix{cols: head.R()}
 	}
-	be.Linear(logits, h, x, nil, []*backend.Linear{head}, b)
+	linear(logits, h, x, nil, []*backend.Linear{head}, b, b.Rows)
 	d := &Matrix{cols: head.Out}
 	d.Resize(logits.rows)
 	clear(d.V)
@@ -277,7 +294,7 @@ func (be *Backend) CrossEntropy(s backend.Sum, dx, x backend.Buffer, head *backe
 		grad[t.Label] -= n
 	}
 	if dx != nil {
-		be.LinearBackward(dx, x, h, d, []*backend.Linear{head}, b)
+		linearBackward(dx, x, h, d, []*backend.Linear{head}, b, b.Rows)
 	}
 }
 
