@@ -110,6 +110,17 @@ func (o *Object) Get(key string) (any, bool) {
 	return v, ok
 }
 
+// NewObject returns an object without keys.
+func NewObject() *Object { return &Object{values: map[string]any{}} }
+
+// Set gives key a value; a new key goes to the end.
+func (o *Object) Set(key string, value any) {
+	if _, ok := o.values[key]; !ok {
+		o.Keys = append(o.Keys, key)
+	}
+	o.values[key] = value
+}
+
 // Kind names the JSON type of a value that Parse returned, for messages.
 func Kind(v any) string {
 	switch v := v.(type) {
@@ -188,11 +199,10 @@ func (r *Reader) nested(open, close byte, element func() error) error {
 func (r *Reader) Value() (any, error) {
 	switch c := r.peek(); {
 	case c == '{':
-		o := &Object{values: map[string]any{}}
+		o := NewObject()
 		err := r.Object(func(key string) error {
 			v, err := r.Value()
-			o.Keys = append(o.Keys, key)
-			o.values[key] = v
+			o.Set(key, v)
 			return err
 		})
 		return o, err

@@ -153,6 +153,27 @@ func TestReadObject(t *testing.T) {
 	}
 }
 
+func TestFormat(t *testing.T) {
+	o := NewObject()
+	o.Set("b", json.Number("1e-05"))
+	o.Set("a", []any{true, nil, "<é\n", []any{}, NewObject()})
+	o.Set("b", json.Number("2.0"))
+	want := `{
+  "b": 2.0,
+  "a": [
+    true,
+    null,
+    "<é\n",
+    [],
+    {}
+  ]
+}
+`
+	if got := string(Format(o)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // What we accept, encoding/json accepts with the same value; what it refuses, we refuse.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"a":[1,2.5e3,{"b":null}],"c":"\u00e9\n","d":true}`, `{"a":1,"a":2}`, `"\ud83d\ude00"`, "\xff", `[`, `-0`, " {} "} {
@@ -169,6 +190,10 @@ func FuzzParse(f *testing.F) {
 		}
 		if !utf8.Valid(data) || !json.Valid(data) {
 			t.Fatalf("%q is not JSON", data)
+		}
+		again, err := Parse(Format(v))
+		if err != nil || !reflect.DeepEqual(again, v) {
+			t.Fatalf("%q became %q", data, Format(v))
 		}
 		d := json.NewDecoder(strings.NewReader(string(data)))
 		d.UseNumber()
