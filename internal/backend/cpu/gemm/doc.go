@@ -1,0 +1,23 @@
+// Package gemm multiplies matrices on the CPU: activations by frozen weights in both directions, and small float32
+// matrices by one another.
+//
+// All products run through one scheme (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+// ACM TOMS 34(3), 2008). The reduction is cut into blocks of blockSteps steps. Rows of the left operand are packed into
+// tiles, columns of the right operand into panels, both step by step; a kernel multiplies one tile by one panel in
+// registers. A step is one place of the reduction in float32, and a pair of places as two bfloat16 in one dword where
+// the CPU multiplies such pairs. Weights stay as they lie in the checkpoint, row-major [out, in]: panels are made on
+// the fly, of 32 rows for y = x Wᵀ and of 32 columns for dx = dy W, so one copy (a mapped file) serves both directions
+// and is never read beyond its end.
+//
+// # Numbers
+//
+// An element of a product is a sum over blocks, in order; each block is a sum over its steps, in order, from zero, in
+// float32. Where blocks begin depends on the length of the reduction and the step alone. A row of the result therefore
+// has the same bits whatever other rows are in the matrix and whatever the number of threads; avx512f and avx2 agree
+// to the bit, too, because both do one fused multiply-add a step.
+//
+// With [BF16] both operands are rounded to bfloat16, to nearest even, and products are summed in float32. On CPUs
+// without VDPBF16PS, and where it is slower than float32 (Intel), the rounded operands go through the float32 kernels.
+// VDPBF16PS and its conversions treat denormals as zero, and so does bf16 on the avx512_bf16 path: bfloat16 has the
+// exponents of float32, so only magnitudes below 1.2e-38 are concerned.
+package gemm

@@ -1,0 +1,11 @@
+//go:build !amd64
+
+package gemm
+
+func has(s set) bool { return s == plain }
+
+func amd() bool { return false }
+
+func amx() bool { return false }
+
+func kernelsOf(set) *kernels { return &goKernels }

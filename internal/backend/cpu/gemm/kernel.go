@@ -1,0 +1,121 @@
+package gemm
+
+import (
+	"unsafe"
+
+	"github.com/biolora/biolora/internal/numeric"
+)
+
+// kernels are what a product needs of one set of instructions.
+type kernels struct {
+	name       string
+	rows, cols int  // the largest tile, and the width of a panel
+	pairs      bool // multiplies pairs of bfloat16
+	pack       func(dst unsafe.Pointer, width int, src operand, lanes, k int, f format)
+	multiply   func(t *tileProduct, f format)
+}
+
+// format returns how operands are packed for c.
+func (ker *kernels) format(c Compute) format {
+	switch {
+	case c == F32:
+		return plainF32
+	case ker.pairs:
+		return pairsBF16
+	default:
+		return roundedF32
+	}
+}
+
+// tileProduct is one call of a kernel: c[rows, cols] = alpha * a b (+ add). Assembly reads it by its offsets.
+type tileProduct struct {
+	a          unsafe.Pointer // tile: steps x rows dwords
+	b          unsafe.Pointer // panel: steps x kernels.cols dwords
+	c, add     unsafe.Pointer // float32; add may be nil or c
+	ldc, ldadd int            // floats
+	rows, cols int
+	steps      int
+	alpha      float32
+}
+
+// goKernels are plain Go, for any CPU.
+var goKernels = kernels{name: "go", rows: 4, cols: 4, pack: packGo, multiply: multiplyGo}
+
+// multiplyGo multiplies 4 rows by 4 columns. A tile of fewer rows reads its last row again, so that every element
+// comes from the same instructions.
+func multiplyGo(t *tileProduct, _ format) {
+	a := unsafe.Slice((*float32)(t.a), t.steps*t.rows)
+	b := unsafe.Slice((*float32)(t.b), t.steps*4)
+	r1, r2, r3 := min(1, t.rows-1), min(2, t.rows-1), min(3, t.rows-1)
+	var acc [4][4]float32
+	var c00, c01, c02, c03, c10, c11, c12, c13, c20, c21, c22, c23, c30, c31, c32, c33 float32
+	for len(b) >= 4 && len(a) >= t.rows {
+		b0, b1, b2, b3 := b[0], b[1], b[2], b[3]
+		x := a[0]
+		c00 += x * b0
+		c01 += x * b1
+		c02 += x * b2
+		c03 += x * b3
+		x = a[r1]
+		c10 += x * b0
+		c11 += x * b1
+		c12 += x * b2
+		c13 += x * b3
+		x = a[r2]
+		c20 += x * b0
+		c21 += x * b1
+		c22 += x * b2
+		c23 += x * b3
+		x = a[r3]
+		c30 += x * b0
+		c31 += x * b1
+		c32 += x * b2
+		c33 += x * b3
+		b, a = b[4:], a[t.rows:]
+	}
+	acc = [4][4]float32{{c00, c01, c02, c03}, {c10, c11, c12, c13}, {c20, c21, c22, c23}, {c30, c31, c32, c33}}
+	for r := range t.rows {
+		t.finish(r, acc[r][:t.cols])
+	}
+}
+
+// finish writes row r of the tile.
+func (t *tileProduct) finish(r int, acc []float32) {
+	c := unsafe.Slice((*float32)(unsafe.Add(t.c, r*t.ldc*4)), len(acc))
+	if t.add == nil {
+		for i, v := range acc {
+			c[i] = t.alpha * v
+		}
+		return
+	}
+	add := unsafe.Slice((*float32)(unsafe.Add(t.add, r*t.ldadd*4)), len(acc))
+	for i, v := range acc {
+		c[i] = t.alpha*v + add[i]
+	}
+}
+
+// multiplyTwin does what the assembly kernels do, in plain Go, for panels of any width.
+func multiplyTwin(t *tileProduct, width int, f format) {
+	var acc [32]float32
+	for r := range t.rows {
+		clear(acc[:])
+		for s := range t.steps {
+			x := *(*uint32)(unsafe.Add(t.a, (s*t.rows+r)*4))
+			for c := range t.cols {
+				y := *(*uint32)(unsafe.Add(t.b, (s*width+c)*4))
+				acc[c] = multiplyAdd(acc[c], x, y, f)
+			}
+		}
+		t.finish(r, acc[:t.cols])
+	}
+}
+
+func multiplyAdd(acc float32, x, y uint32, f format) float32 {
+	if f != pairsBF16 {
+		return acc + float(x)*float(y)
+	}
+	acc += float(x&^0xffff) * float(y&^0xffff)
+	return acc + numeric.BF16ToF32(uint16(x))*numeric.BF16ToF32(uint16(y))
+}
+
+func float(bits uint32) float32 { return *(*float32)(unsafe.Pointer(&bits)) }
