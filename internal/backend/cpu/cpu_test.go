@@ -1,0 +1,135 @@
+package cpu
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/numeric"
+)
+
+// TestOracle runs every operation on every path of this machine against float64.
+func TestOracle(t *testing.T) {
+	for _, p := range paths() {
+		t.Run(p.String(), func(t *testing.T) {
+			be := p.open(t, 2)
+			for _, e := range entries() {
+				t.Run(e.name, func(t *testing.T) {
+					bf16 := p.compute == "bf16"
+					tolerance := 2e-6
+					if bf16 && e.rounds {
+						tolerance = 8e-3 // two bf16 roundings
+					}
+					compare(t, execute(be, bf16, e.p), execute(oracle, bf16, e.p), tolerance)
+				})
+			}
+		})
+	}
+}
+
+// TestThreads wants the same bits from any number of threads.
+func TestThreads(t *testing.T) {
+	for _, p := range paths() {
+		t.Run(p.String(), func(t *testing.T) {
+			one, two, three := p.open(t, 1), p.open(t, 2), p.open(t, 3)
+			for _, e := range entries() {
+				want := execute(one, false, e.p)
+				for _, be := range []*Backend{two, three} {
+					for i, got := range execute(be, false, e.p) {
+						if !sameBits(got.v, want[i].v) {
+							t.Errorf("%s: %s: %s differs from one thread", e.name, be.Name(), got.name)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestAllocations wants none once the buffers have grown.
+func TestAllocations(t *testing.T) {
+	for _, p := range paths() {
+		t.Run(p.String(), func(t *testing.T) {
+			be := p.open(t, 2)
+			for _, e := range entries() {
+				run, _ := e.p(newWorld(be, false))
+				run()
+				if n := testing.AllocsPerRun(3, run); n != 0 {
+					t.Errorf("%s: %v allocations a run", e.name, n)
+				}
+			}
+		})
+	}
+}
+
+func TestNew(t *testing.T) {
+	be, err := New(Options{Threads: 1, Compute: "bf16", Features: "go"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer be.Close()
+	if be.Name() != "cpu go, bf16, 1 thread" || be.Compute() != "bf16" || be.Note() == "" {
+		t.Errorf("%q, %q, %q", be.Name(), be.Compute(), be.Note())
+	}
+	auto, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer auto.Close()
+	if auto.Note() != "" {
+		t.Errorf("what auto chooses has a note: %q", auto.Note())
+	}
+	_, err = New(Options{Compute: "f16", Threads: -1, Features: "sse9"})
+	for _, want := range []string{"f16", "-1", "sse9"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not name %s", err, want)
+		}
+	}
+}
+
+// TestRounding: compute bf16 rounds what meets a weight, in both directions, and nothing of the branch.
+func TestRounding(t *testing.T) {
+	for _, p := range paths() {
+		if p.compute != "bf16" {
+			continue
+		}
+		t.Run(p.String(), func(t *testing.T) {
+			be := p.open(t, 1)
+			w := newWorld(be, false)
+			const n, in, out = 5, 40, 24
+			b := w.rows(n)
+			b.Dropout = nil
+			ls := []*backend.Linear{w.linear(spec{in: in, out: out, dtype: numeric.F32}, 1)}
+			product := func(x, dy []float32) (y, dx []float32) {
+				by, bdx := be.NewBuffer(activation, out), be.NewBuffer(activation, in)
+				bx := filledWith(be, activation, in, x)
+				be.Linear(by, nil, bx, nil, ls, b)
+				be.LinearBackward(bdx, nil, nil, filledWith(be, activation, out, dy), ls, b)
+				return read(by), read(bdx)
+			}
+			x, dy := w.values(n*in, 1), w.values(n*out, 1)
+			y, dx := product(x, dy)
+			round := func(v []float32) {
+				for i := range v {
+					v[i] = numeric.BF16ToF32(numeric.F32ToBF16(v[i]))
+				}
+			}
+			exact := slices.Clone(x)
+			round(x)
+			round(dy)
+			roundedY, roundedX := product(x, dy)
+			wantSame(t, "y", roundedY, y)
+			wantSame(t, "dx", roundedX, dx)
+
+			branch := w.linear(spec{in: in, out: out, r: 4}, 2)
+			h, hr := be.NewBuffer(stat, 4), be.NewBuffer(stat, 4)
+			by := be.NewBuffer(activation, out)
+			be.Linear(by, h, filledWith(be, activation, in, exact), nil, []*backend.Linear{branch}, b)
+			be.Linear(by, hr, filledWith(be, activation, in, x), nil, []*backend.Linear{branch}, b)
+			if d := distance(read(hr), read(h)); d < 1e-5 || d > 1e-2 {
+				t.Errorf("x A^T of x and of x in bf16 differ by %.2g", d)
+			}
+		})
+	}
+}

@@ -1,0 +1,276 @@
+package cpu
+
+import (
+	"fmt"
+
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/gemm"
+)
+
+// Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add).
+func (be *Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
+	be.linear(mat(y), mat(h), mat(x), mat(add), ls, b, nil)
+}
+
+// linear is Linear for an x whose row i is the batch's row rows[i]; nil: row i.
+func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
+	checkLinears(ls, x.cols, y.cols, h)
+	if add != nil {
+		mustFit(ls[0], "columns added to the output", add.cols, y.cols)
+		mustFit(ls[0], "rows added to the output", add.rows, x.rows)
+	}
+	n := x.rows
+	y.Resize(n)
+	if h != nil {
+		h.Resize(n)
+	}
+	if n == 0 {
+		return
+	}
+	be.engine.Pack(&be.packed, be.compute, x.v, n, x.cols, x.ld)
+	col, rank := 0, 0
+	for _, l := range ls {
+		out := y.v[col:]
+		var plus []float32
+		ldplus := 0
+		if from := be.start(y, add, l, col); from != nil {
+			plus, ldplus = from.v[col:], from.ld
+		}
+		// [T, In] x [In, Out] -> [T, Out]
+		be.engine.Forward(out, y.ld, &be.packed, *matrixOf(l.Train, l.Weight), plus, ldplus)
+		if r := l.R(); r > 0 {
+			a, bm := param(l.A).value, param(l.B).value
+			low := h.v[rank:]
+			in := be.dropped(l, x, b, rows)
+			// [T, In] x [In, R] -> [T, R]
+			be.engine.Gemm(low, h.ld, n, r, l.In, 1, rowMajor(in.v, in.ld), columnMajor(a, l.In), false)
+			// [T, R] x [R, Out] -> [T, Out]
+			be.engine.Gemm(out, y.ld, n, l.Out, r, l.Scale, rowMajor(low, h.ld), columnMajor(bm, r), true)
+			rank += r
+		}
+		col += l.Out
+	}
+}
+
+// start prepares what is added to the product of l: bias and add are written to y first, add alone is added as it
+// is. nil: nothing.
+func (be *Backend) start(y, add *Buffer, l *backend.Linear, col int) *Buffer {
+	if l.Bias == nil {
+		return add
+	}
+	be.fill = fillTask{y: y, add: add, bias: l.Bias.(vector), col: col}
+	be.rows(y.rows, &be.fill)
+	return y
+}
+
+// fillTask writes bias (+ add) to columns col... of y.
+type fillTask struct {
+	y, add *Buffer
+	bias   vector
+	col    int
+}
+
+func (t *fillTask) Piece(_, i int) {
+	from, to := blockOf(i, t.y.rows)
+	for r := from; r < to; r++ {
+		y := t.y.row(r)[t.col : t.col+len(t.bias)]
+		copy(y, t.bias)
+		if t.add == nil {
+			continue
+		}
+		for j, v := range t.add.row(r)[t.col : t.col+len(t.bias)] {
+			y[j] += v
+		}
+	}
+}
+
+func rowMajor(v []float32, ld int) gemm.View { return gemm.View{Data: v, RowStride: ld, ColStride: 1} }
+func columnMajor(v []float32, ld int) gemm.View {
+	return gemm.View{Data: v, RowStride: 1, ColStride: ld}
+}
+
+// checkLinears panics unless ls fit an input of in columns, an output of out columns, and h.
+func checkLinears(ls []*backend.Linear, in, out int, h *Buffer) {
+	cols, ranks := 0, 0
+	for _, l := range ls {
+		w := matrixOf(l.Train, l.Weight)
+		if l.In != in || w.Rows != l.Out || w.Cols != in {
+			panic(fmt.Sprintf("cpu: %s: weight [%d, %d] of a linear [%d, %d] for an input of %d columns", l.Name, w.Rows, w.Cols, l.Out, l.In, in))
+		}
+		if l.Bias != nil && l.Bias.Len() != l.Out {
+			panic(fmt.Sprintf("cpu: %s: a bias of %d for %d outputs", l.Name, l.Bias.Len(), l.Out))
+		}
+		cols += l.Out
+		ranks += checkBranch(l)
+	}
+	if cols != out {
+		panic(fmt.Sprintf("cpu: %s: the linears have %d outputs, the matrix %d columns", ls[0].Name, cols, out))
+	}
+	if h != nil && h.cols < ranks || h == nil && ranks > 0 {
+		got := 0
+		if h != nil {
+			got = h.cols
+		}
+		panic(fmt.Sprintf("cpu: %s: h has %d columns for ranks of %d together", ls[0].Name, got, ranks))
+	}
+}
+
+// checkBranch returns the rank.
+func checkBranch(l *backend.Linear) int {
+	if l.A == nil {
+		return 0
+	}
+	r, in := l.A.Shape()
+	if out, rb := l.B.Shape(); in != l.In || out != l.Out || rb != r {
+		panic(fmt.Sprintf("cpu: %s: A [%d, %d] and B [%d, %d] for a linear [%d, %d]", l.Name, r, in, out, rb, l.Out, l.In))
+	}
+	return r
+}
+
+// dropped returns drop(x) for the branch of l: x itself, or a scratch matrix, with the factors in be.mask.
+func (be *Backend) dropped(l *backend.Linear, x *Buffer, b *backend.Batch, rows []int32) *Buffer {
+	if !drops(l, b) {
+		return x
+	}
+	be.mask.shape(x.rows, x.cols)
+	be.drop.shape(x.rows, x.cols)
+	be.dropTask = dropTask{y: be.drop, mask: be.mask, x: x, l: l, b: b, rows: rows}
+	be.rows(x.rows, &be.dropTask)
+	return be.drop
+}
+
+func drops(l *backend.Linear, b *backend.Batch) bool { return b.Dropout != nil && l.Dropout > 0 }
+
+type dropTask struct {
+	y, mask, x *Buffer
+	l          *backend.Linear
+	b          *backend.Batch
+	rows       []int32
+}
+
+func (t *dropTask) Piece(_, i int) {
+	from, to := blockOf(i, t.x.rows)
+	for r := from; r < to; r++ {
+		at := r
+		if t.rows != nil {
+			at = int(t.rows[r])
+		}
+		mask := t.mask.row(r)
+		t.b.Dropout.Mask(mask, t.l.Dropout, t.l.Site, at, t.b.Positions[at])
+		y, x := t.y.row(r)[:len(mask)], t.x.row(r)[:len(mask)]
+		for j, f := range mask {
+			y[j] = f * x[j]
+		}
+	}
+}
+
+// maskedAddTask adds mask∘x to y.
+type maskedAddTask struct{ y, mask, x *Buffer }
+
+func (t *maskedAddTask) Piece(_, i int) {
+	from, to := blockOf(i, t.x.rows)
+	for r := from; r < to; r++ {
+		x := t.x.row(r)
+		y, mask := t.y.row(r)[:len(x)], t.mask.row(r)[:len(x)]
+		for j, v := range x {
+			y[j] += mask[j] * v
+		}
+	}
+}
+
+// LinearBackward writes dx = sum of dy_i W_i + s*mask∘(dy_i B A), and adds to the gradients of W, A and B.
+func (be *Backend) LinearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
+	be.linearBackward(mat(dx), mat(x), mat(h), mat(dy), ls, b, nil)
+}
+
+func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
+	checkBackward(dx, x, h, dy, ls)
+	n := dy.rows
+	if dx != nil {
+		dx.Resize(n)
+	}
+	if n == 0 {
+		return
+	}
+	col, rank := 0, 0
+	for i, l := range ls {
+		grad := dy.v[col:]
+		if dx != nil {
+			be.engine.Pack(&be.packed, be.compute, grad, n, l.Out, dy.ld)
+			var add []float32
+			if i > 0 {
+				add = dx.v
+			}
+			// [T, Out] x [Out, In] -> [T, In]
+			be.engine.Backward(dx.v, dx.ld, &be.packed, *matrixOf(l.Train, l.Weight), add, dx.ld)
+		}
+		if l.Train != nil {
+			// [Out, T] x [T, In] -> [Out, In]
+			be.engine.Gemm(param(l.Train).grad, l.In, l.Out, l.In, n, 1, columnMajor(grad, dy.ld), rowMajor(x.v, x.ld), true)
+		}
+		if r := l.R(); r > 0 {
+			be.branchBackward(dx, x, h.v[rank:], h.ld, grad, dy.ld, l, b, rows)
+			rank += r
+		}
+		col += l.Out
+	}
+}
+
+// branchBackward does the low-rank branch of l: h [T, R] and grad [T, Out] with their leading dimensions.
+func (be *Backend) branchBackward(dx, x *Buffer, h []float32, ldh int, grad []float32, ldg int, l *backend.Linear, b *backend.Batch, rows []int32) {
+	n, r := x.rows, l.R()
+	pa, pb := param(l.A), param(l.B)
+	be.low.shape(n, r)
+	low := be.low.v
+	// [Out, T] x [T, R] -> [Out, R]
+	be.engine.Gemm(pb.grad, r, l.Out, r, n, l.Scale, columnMajor(grad, ldg), rowMajor(h, ldh), true)
+	// [T, Out] x [Out, R] -> [T, R]
+	be.engine.Gemm(low, r, n, r, l.Out, l.Scale, rowMajor(grad, ldg), rowMajor(pb.value, r), false)
+	in := be.dropped(l, x, b, rows)
+	// [R, T] x [T, In] -> [R, In]
+	be.engine.Gemm(pa.grad, l.In, r, l.In, n, 1, columnMajor(low, r), rowMajor(in.v, in.ld), true)
+	if dx == nil {
+		return
+	}
+	// [T, R] x [R, In] -> [T, In]
+	if !drops(l, b) {
+		be.engine.Gemm(dx.v, dx.ld, n, l.In, r, 1, rowMajor(low, r), rowMajor(pa.value, l.In), true)
+		return
+	}
+	be.engine.Gemm(be.drop.v, be.drop.ld, n, l.In, r, 1, rowMajor(low, r), rowMajor(pa.value, l.In), false)
+	be.maskedAdd = maskedAddTask{y: dx, mask: be.mask, x: be.drop}
+	be.rows(n, &be.maskedAdd)
+}
+
+// checkBackward panics unless the shapes fit.
+func checkBackward(dx, x, h, dy *Buffer, ls []*backend.Linear) {
+	trains := false
+	for _, l := range ls {
+		trains = trains || l.Trains()
+	}
+	in := ls[0].In
+	if dx != nil {
+		in = dx.cols
+	}
+	if trains && x == nil {
+		panic(fmt.Sprintf("cpu: %s: its input is needed for gradients", ls[0].Name))
+	}
+	if x != nil {
+		in = x.cols
+		mustFit(ls[0], "rows of the gradient", dy.rows, x.rows)
+	}
+	if dx != nil {
+		mustFit(ls[0], "columns of dx", dx.cols, in)
+	}
+	checkLinears(ls, in, dy.cols, h)
+	if h != nil {
+		mustFit(ls[0], "rows of h", h.rows, dy.rows)
+	}
+}
+
+// mustFit is mustEqual for a matrix of l.
+func mustFit(l *backend.Linear, what string, got, want int) {
+	if got != want {
+		panic(fmt.Sprintf("cpu: %s: %s: %d, want %d", l.Name, what, got, want))
+	}
+}

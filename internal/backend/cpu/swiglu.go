@@ -1,0 +1,60 @@
+package cpu
+
+import "github.com/biolora/biolora/internal/backend"
+
+// GateUp writes gu = [gate(x) | up(x)] and y = silu(g) * u (Shazeer, "GLU Variants Improve Transformer", 2020).
+func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
+	mustEqual("columns of up", up.Out, gate.Out)
+	be.pair = [2]*backend.Linear{gate, up}
+	be.linear(mat(gu), mat(h), mat(x), nil, be.pair[:], b, nil)
+	t := &be.swiglu
+	*t = swigluTask{y: mat(y), gu: mat(gu)}
+	mustEqual("columns of swiglu", t.y.cols, gate.Out)
+	t.y.Resize(t.gu.rows)
+	be.rows(t.gu.rows, t)
+}
+
+type swigluTask struct{ y, gu *Buffer }
+
+func (t *swigluTask) Piece(_, i int) {
+	from, to := blockOf(i, t.gu.rows)
+	for r := from; r < to; r++ {
+		y := t.y.row(r)
+		g, u := t.gu.row(r)[:len(y)], t.gu.row(r)[len(y):][:len(y)]
+		for j := range y {
+			v := float64(g[j])
+			y[j] = float32(v/(1+exp(-v))) * u[j]
+		}
+	}
+}
+
+// GateUpBackward passes dy through swiglu and then through gate and up.
+func (be *Backend) GateUpBackward(dx, x, gu, h, dy backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
+	t := &be.swigluBack
+	*t = swigluBackTask{d: be.dgu, gu: mat(gu), dy: mat(dy)}
+	mustEqual("columns of gate and up", t.gu.cols, gate.Out+up.Out)
+	mustEqual("columns of swiglu's gradient", t.dy.cols, gate.Out)
+	mustEqual("rows of swiglu's gradient", t.dy.rows, t.gu.rows)
+	be.dgu.shape(t.gu.rows, t.gu.cols)
+	be.rows(t.gu.rows, t)
+	be.pair = [2]*backend.Linear{gate, up}
+	be.linearBackward(mat(dx), mat(x), mat(h), be.dgu, be.pair[:], b, nil)
+}
+
+type swigluBackTask struct{ d, gu, dy *Buffer }
+
+func (t *swigluBackTask) Piece(_, i int) {
+	from, to := blockOf(i, t.gu.rows)
+	for r := from; r < to; r++ {
+		dy := t.dy.row(r)
+		n := len(dy)
+		g, u := t.gu.row(r)[:n], t.gu.row(r)[n:][:n]
+		dg, du := t.d.row(r)[:n], t.d.row(r)[n:][:n]
+		for j, v := range dy {
+			x := float64(g[j])
+			s := sigmoid(x)
+			dg[j] = v * u[j] * float32(s*(1+x*(1-s)))
+			du[j] = v * float32(x*s)
+		}
+	}
+}
