@@ -54,7 +54,8 @@ type attention struct {
 	lasts    []int32 // the last block of each tree so far
 	treeOf   []int32 // of each segment
 	scratch  []attentionScratch
-	maxKeys  int
+	maxKeys  int // of a block
+	maxRows  int // of a block's scores
 	y, lse   *Buffer
 	dy, dqkv *Buffer
 
@@ -64,7 +65,7 @@ type attention struct {
 	backward   backwardTask
 }
 
-// attentionScratch is one worker's: matrices of scoreRows rows.
+// attentionScratch is one worker's, for a block of queries and one key head.
 type attentionScratch struct {
 	q, o, do Buffer // [rows, HeadDim]
 	s, ds    Buffer // [rows, keys]
@@ -104,6 +105,11 @@ func (be *Backend) AttentionBackward(dqkv, qkv, y, lse, dy backend.Buffer, a *ba
 	for what, m := range [...]*Buffer{t.y, t.lse, t.dy} {
 		mustEqual([...]string{"rows of y", "rows of lse", "rows of dy"}[what], m.rows, t.qkv.rows)
 	}
+	for i := range t.scratch {
+		s := &t.scratch[i]
+		s.do.shape(t.maxRows, a.HeadDim)
+		s.ds.shape(t.maxRows, t.maxKeys)
+	}
 	for i := range t.dqkv.rows {
 		clear(t.dqkv.row(i)[a.OutCols():])
 	}
@@ -123,15 +129,12 @@ func (t *attention) begin(qkv *Buffer, a *backend.Attention, b *backend.Batch, c
 	t.keys.shape(qkv.rows, a.KVHeads*a.HeadDim)
 	t.be.rows(qkv.rows, &t.rotateKeys)
 	t.plan()
-	rows := max(scoreRows, t.group)
-	for i := range t.scratch {
+	for i := range t.scratch { // a worker may get any block
 		s := &t.scratch[i]
-		s.q.shape(rows, a.HeadDim)
-		s.o.shape(rows, a.HeadDim)
-		s.do.shape(rows, a.HeadDim)
-		s.s.shape(rows, t.maxKeys)
-		s.ds.shape(rows, t.maxKeys)
-		s.delta = grown(s.delta, rows)
+		s.q.shape(t.maxRows, a.HeadDim)
+		s.o.shape(t.maxRows, a.HeadDim)
+		s.s.shape(t.maxRows, t.maxKeys)
+		s.delta = grown(s.delta, t.maxRows)
 	}
 }
 
@@ -139,7 +142,7 @@ func (t *attention) begin(qkv *Buffer, a *backend.Attention, b *backend.Batch, c
 func (t *attention) plan() {
 	t.spans, t.ends, t.blocks = t.spans[:0], t.ends[:0], t.blocks[:0]
 	t.trees, t.lasts, t.treeOf = t.trees[:0], t.lasts[:0], t.treeOf[:0]
-	t.maxKeys = 0
+	t.maxKeys, t.maxRows = 0, 0
 	rows, nSpans := 0, 0
 	for i := range t.b.Segments {
 		t.check(i)
@@ -228,6 +231,7 @@ func (t *attention) addBlocks(s *backend.Segment, tree int32, position int, span
 	for done := 0; done < int(s.Len); done += step {
 		q := queries{start: int(s.Start) + done, n: min(step, int(s.Len)-done), position: position + done, spans: spans, next: -1}
 		t.maxKeys = max(t.maxKeys, t.countKeys(&q))
+		t.maxRows = max(t.maxRows, q.n*t.group)
 		i := int32(len(t.blocks))
 		if last := t.lasts[tree]; last >= 0 {
 			t.blocks[last].next = int(i)

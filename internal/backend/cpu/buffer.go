@@ -54,9 +54,13 @@ func (b *Buffer) Resize(rows int) {
 	}
 }
 
-// shape makes the buffer [rows, cols]: scratch serves operations of different widths.
+// shape makes the buffer [rows, cols]: scratch serves operations of different widths. Where it must grow it grows by
+// a quarter more, since decoding asks for a little more with every token.
 func (b *Buffer) shape(rows, cols int) {
 	b.cols, b.ld = cols, leading(b.kind, cols)
+	if n := rows * b.ld; n > cap(b.v) {
+		b.v = floats(n + n/4)
+	}
 	b.Resize(rows)
 }
 
