@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+
+	"github.com/biolora/biolora/internal/parallel"
 )
 
 // Tokenizer makes token ids of text. Neither Encode nor EncodeContinuation adds BOS or EOS.
@@ -67,7 +70,7 @@ type Examples struct {
 
 // Tokenize makes tokens of all rows: BOS, prompt, response, EOS, with the loss on response and EOS. Prompt and
 // response are encoded apart, so that the boundary is exact. BOS and EOS are not doubled where the text brings them
-// along. tok may be nil where all rows are pre-tokenised.
+// along. tok may be nil where all rows are pre-tokenised; it is used by several goroutines.
 //
 // Rows without a label that counts are left out and counted; none left at all is an error. Ids and labels outside the
 // vocabulary are errors that name file and line. The context ends the work between two rows.
@@ -75,49 +78,87 @@ func (d *Dataset) Tokenize(ctx context.Context, tok Tokenizer, o TokenizeOptions
 	if o.MaxLength < 0 {
 		return nil, fmt.Errorf("MaxLength is %d; 0 is for no limit", o.MaxLength)
 	}
-	out := &Examples{List: make([]Example, 0, len(d.rows))}
+	t := tokenizing{ctx: ctx, data: d, tok: tok, o: o, results: make([]result, len(d.rows))}
+	pool := parallel.New(min(runtime.GOMAXPROCS(0), t.pieces()))
+	defer pool.Close()
+	pool.Run(t.pieces(), &t)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return t.gather()
+}
+
+// tokenizing is the work of Tokenize, in pieces of some rows.
+type tokenizing struct {
+	ctx     context.Context
+	data    *Dataset
+	tok     Tokenizer
+	o       TokenizeOptions
+	results []result
+}
+
+// result is what became of one row.
+type result struct {
+	Example
+	cut bool
+	err error
+}
+
+const rowsPerPiece = 64
+
+func (t *tokenizing) pieces() int { return (len(t.data.rows) + rowsPerPiece - 1) / rowsPerPiece }
+
+func (t *tokenizing) Piece(_, piece int) {
+	for i := piece * rowsPerPiece; i < min(len(t.results), (piece+1)*rowsPerPiece); i++ {
+		if t.ctx.Err() != nil {
+			return
+		}
+		r := &t.results[i]
+		if r.Example, r.err = t.data.example(i, t.tok, t.o); r.err != nil {
+			continue
+		}
+		if r.cut = t.o.MaxLength > 0 && len(r.IDs) > t.o.MaxLength; r.cut {
+			r.shorten(t.o.MaxLength)
+		}
+	}
+}
+
+// gather makes Examples of the results, in the order of the rows.
+func (t *tokenizing) gather() (*Examples, error) {
+	out := &Examples{List: make([]Example, 0, len(t.results))}
 	var errs []error
-	bad := 0
-	for i := range d.rows {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		e, err := d.example(i, tok, o)
-		if errors.Is(err, errNoTokenizer) {
-			return nil, err
-		}
-		if err != nil {
+	bad, text := 0, false
+	for i := range t.results {
+		r := &t.results[i]
+		if r.err != nil {
 			if bad++; bad <= maxReported {
-				errs = append(errs, err)
+				errs = append(errs, r.err)
 			}
 			continue
 		}
-		if e.labels == nil {
-			_, eos := tok.EOS()
-			out.NoEOS = out.NoEOS || !eos
-		}
-		cut := o.MaxLength > 0 && len(e.IDs) > o.MaxLength
-		if cut {
-			e.cut(o.MaxLength)
-		}
-		if e.LabelTokens() == 0 {
+		text = text || r.labels == nil
+		if r.LabelTokens() == 0 {
 			out.NoLabel++
 			continue
 		}
-		if cut {
+		if r.cut {
 			out.Cut++
 		}
-		out.List = append(out.List, e)
+		out.List = append(out.List, r.Example)
 	}
 	if bad > maxReported {
-		errs = append(errs, fmt.Errorf("%d more rows are outside the vocabulary", bad-maxReported))
+		errs = append(errs, fmt.Errorf("%d more rows cannot be used", bad-maxReported))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	if len(out.List) == 0 {
 		return nil, fmt.Errorf("nothing to learn: none of the %d rows (from %s on) has a label that counts within %s",
-			len(d.rows), d.rows[0].Place(), lengthName(o.MaxLength))
+			len(t.results), t.data.rows[0].Place(), lengthName(t.o.MaxLength))
+	}
+	if text {
+		_, eos := t.tok.EOS()
+		out.NoEOS = !eos
 	}
 	return out, nil
 }
@@ -129,8 +170,6 @@ func lengthName(n int) string {
 	return fmt.Sprintf("the maximum length of %d tokens", n)
 }
 
-var errNoTokenizer = errors.New("text rows need a tokenizer")
-
 func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, error) {
 	r := &d.rows[i]
 	e := Example{row: int32(i)}
@@ -138,7 +177,7 @@ func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, err
 		e.IDs, e.labels = r.InputIDs, r.Labels
 	} else {
 		if tok == nil {
-			return e, fmt.Errorf("%s: %w", r.Place(), errNoTokenizer)
+			return e, fmt.Errorf("%s: text rows need a tokenizer", r.Place())
 		}
 		prompt, response := d.Text(i)
 		e.IDs, e.learnt = encode(tok, prompt, response)
@@ -178,7 +217,7 @@ func encode(tok Tokenizer, prompt, response string) (ids []int32, learnt int32) 
 	return ids, learnt
 }
 
-func (e *Example) cut(n int) {
+func (e *Example) shorten(n int) {
 	e.IDs = e.IDs[:n]
 	if e.labels != nil {
 		e.labels = e.labels[:n]

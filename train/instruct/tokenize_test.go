@@ -175,12 +175,31 @@ func TestTokenizeErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = d.Tokenize(t.Context(), nil, TokenizeOptions{VocabSize: 9}); err == nil || strings.Count(err.Error(), "\n") != maxReported || !strings.HasSuffix(err.Error(), "\n5 more rows are outside the vocabulary") {
+	if _, err = d.Tokenize(t.Context(), nil, TokenizeOptions{VocabSize: 9}); err == nil || strings.Count(err.Error(), "\n") != maxReported || !strings.HasSuffix(err.Error(), "\n5 more rows cannot be used") {
 		t.Errorf("many rows outside: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := d.Tokenize(ctx, nil, TokenizeOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestOrderOfManyRows(t *testing.T) {
+	d, err := Read("f", strings.NewReader(strings.Repeat(`{"prompt":"p","completion":"ab"}`+"\n"+`{"prompt":"pppppp","completion":"a"}`+"\n", 500)), Alpaca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := d.Tokenize(t.Context(), runes{true, true}, TokenizeOptions{MaxLength: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(x.List) != 500 || x.NoLabel != 500 || x.Cut != 0 {
+		t.Fatalf("%d examples, %d without a label, %d cut", len(x.List), x.NoLabel, x.Cut)
+	}
+	for i := range x.List {
+		if x.List[i].Row() != 2*i {
+			t.Fatalf("example %d is row %d", i, x.List[i].Row())
+		}
 	}
 }
