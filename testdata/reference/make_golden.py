@@ -23,6 +23,7 @@ TRAIN = {
     "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "max_steps": 6, "learning_rate": 5e-3,
     "lr_scheduler_type": "constant", "warmup_steps": 0, "warmup_ratio": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
     "adam_epsilon": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    "optimizer": "adamw",
 }
 
 
@@ -176,6 +177,9 @@ def build(out, case):
     plan = ref.step_plan(len(rows), t["per_device_train_batch_size"], t["gradient_accumulation_steps"], t["max_steps"])
 
     expected = {"logits": ref.logits_of(ref.load_adapter(model_dir, init), probe)}
+    first = [rows[r] for r in plan[0][0]]
+    with torch.no_grad():
+        first_loss = ref.loss_sum(ref.load_adapter(model_dir, init), first).item() / ref.label_count(first)
     model = ref.load_adapter(model_dir, init)  # anew: a dynamic rotary table remembers the lengths it has seen
     run = ref.train(model, rows, plan, t)
     ref.save_adapter(model, final, case.get("binary"))
@@ -193,7 +197,8 @@ def build(out, case):
         "name": case["name"], "tests": case["tests"], "later": False, "versions": ref.VERSIONS,
         "weights_dtype": case["dtype"], "seed": case["seed"], "logits_rows": probe_rows, "lora": case["lora"],
         "train": {**t, "warmup_steps": ref.warmup_steps(t)}, "notes": case.get("notes", []),
-        "expected": {k: run[k] for k in ("losses", "grad_norms", "lrs", "label_tokens")},
+        "expected": {"first_batch_loss": first_loss,
+                     **{k: run[k] for k in ("losses", "grad_norms", "lrs", "label_tokens")}},
         "float32_against_float64": {
             "logits_max_abs": ref.short((expected["logits"].double() - logits64).abs().max().item()),
             "first_grads_worst_relative": ref.short(ref.worst_relative(run["grads"], run64["grads"])),
