@@ -7,49 +7,76 @@ import (
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 )
 
-// Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add).
+// Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add); without y only h.
 func (be *Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
 	be.linear(mat(y), mat(h), mat(x), mat(add), ls, b, nil)
 }
 
 // linear is Linear for an x whose row i is the batch's row rows[i]; nil: row i.
 func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
-	checkLinears(ls, x.cols, y.cols, h)
-	if add != nil {
-		mustFit(ls[0], "columns added to the output", add.cols, y.cols)
-		mustFit(ls[0], "rows added to the output", add.rows, x.rows)
-	}
 	n := x.rows
-	y.Resize(n)
+	cols := outputs(ls)
+	if y != nil {
+		cols = y.cols
+		y.Resize(n)
+	}
+	checkLinears(ls, x.cols, cols, h)
+	if add != nil {
+		mustFit(ls[0], "columns added to the output", add.cols, cols)
+		mustFit(ls[0], "rows added to the output", add.rows, n)
+	}
 	if h != nil {
 		h.Resize(n)
 	}
 	if n == 0 {
 		return
 	}
-	be.engine.Pack(&be.packed, be.compute, x.v, n, x.cols, x.ld)
+	if y != nil {
+		be.engine.Pack(&be.packed, be.compute, x.v, n, x.cols, x.ld)
+	}
 	col, rank := 0, 0
 	for _, l := range ls {
-		out := y.v[col:]
-		var plus []float32
-		ldplus := 0
-		if from := be.start(y, add, l, col); from != nil {
-			plus, ldplus = from.v[col:], from.ld
+		if y != nil {
+			be.frozen(y, add, l, col)
 		}
-		// [T, In] x [In, Out] -> [T, Out]
-		be.engine.Forward(out, y.ld, &be.packed, *matrixOf(l.Train, l.Weight), plus, ldplus)
 		if r := l.R(); r > 0 {
-			a, bm := param(l.A).value, param(l.B).value
-			low := h.v[rank:]
-			in := be.dropped(l, x, b, rows)
-			// [T, In] x [In, R] -> [T, R]
-			be.engine.Gemm(low, h.ld, n, r, l.In, 1, rowMajor(in.v, in.ld), columnMajor(a, l.In), false)
-			// [T, R] x [R, Out] -> [T, Out]
-			be.engine.Gemm(out, y.ld, n, l.Out, r, l.Scale, rowMajor(low, h.ld), columnMajor(bm, r), true)
+			be.branch(y, h, x, l, col, rank, b, rows)
 			rank += r
 		}
 		col += l.Out
 	}
+}
+
+// outputs is the number of columns that ls write.
+func outputs(ls []*backend.Linear) (n int) {
+	for _, l := range ls {
+		n += l.Out
+	}
+	return n
+}
+
+// frozen writes columns col... of y: the packed input times the weight of l, with bias and add.
+func (be *Backend) frozen(y, add *Buffer, l *backend.Linear, col int) {
+	var plus []float32
+	ldplus := 0
+	if from := be.start(y, add, l, col); from != nil {
+		plus, ldplus = from.v[col:], from.ld
+	}
+	// [T, In] x [In, Out] -> [T, Out]
+	be.engine.Forward(y.v[col:], y.ld, &be.packed, *matrixOf(l.Train, l.Weight), plus, ldplus)
+}
+
+// branch writes columns rank... of h and, unless y is nil, adds the low-rank branch of l to columns col... of y.
+func (be *Backend) branch(y, h, x *Buffer, l *backend.Linear, col, rank int, b *backend.Batch, rows []int32) {
+	r, low := l.R(), h.v[rank:]
+	in := be.dropped(l, x, b, rows)
+	// [T, In] x [In, R] -> [T, R]
+	be.engine.Gemm(low, h.ld, x.rows, r, l.In, 1, rowMajor(in.v, in.ld), columnMajor(param(l.A).value, l.In), false)
+	if y == nil {
+		return
+	}
+	// [T, R] x [R, Out] -> [T, Out]
+	be.engine.Gemm(y.v[col:], y.ld, x.rows, l.Out, r, l.Scale, rowMajor(low, h.ld), columnMajor(param(l.B).value, r), true)
 }
 
 // start prepares what is added to the product of l: bias and add are written to y first, add alone is added as it

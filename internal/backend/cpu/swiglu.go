@@ -2,11 +2,14 @@ package cpu
 
 import "github.com/biolora/biolora/internal/backend"
 
-// GateUp writes gu = [gate(x) | up(x)] and y = silu(g) * u (Shazeer, "GLU Variants Improve Transformer", 2020).
+// GateUp writes gu = [gate(x) | up(x)] and, unless y is nil, y = silu(g) * u (Shazeer, "GLU Variants Improve Transformer", 2020).
 func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
 	mustEqual("columns of up", up.Out, gate.Out)
 	be.pair = [2]*backend.Linear{gate, up}
 	be.linear(mat(gu), mat(h), mat(x), nil, be.pair[:], b, nil)
+	if y == nil {
+		return
+	}
 	t := &be.swiglu
 	*t = swigluTask{y: mat(y), gu: mat(gu)}
 	mustEqual("columns of swiglu", t.y.cols, gate.Out)
