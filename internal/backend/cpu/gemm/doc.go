@@ -21,3 +21,5 @@
 // VDPBF16PS and its conversions treat denormals as zero, and so does bf16 on the avx512_bf16 path: bfloat16 has the
 // exponents of float32, so only magnitudes below 1.2e-38 are concerned.
 package gemm
+
+//go:generate go run ./gen

@@ -129,7 +129,8 @@ func (ker *kernels) packTile(dst []uint32, src operand, t tiling, i, first, k, s
 	ker.pack(unsafe.Pointer(&dst[at:][:rows*roundUp(steps, stepAlign)+slack][0]), rows, src.at(t.row(i), 0), rows, k, f)
 }
 
-// packGo is the packer in plain Go: lanes x k of src, to steps of width lanes; the lanes that src lacks are zero.
+// packGo is the packer in plain Go: lanes x k of src, to steps of width lanes. What it leaves in lanes that src lacks is
+// never used.
 func packGo(dst unsafe.Pointer, width int, src operand, lanes, k int, f format) {
 	places := f.places()
 	steps := (k + places - 1) / places
@@ -139,13 +140,7 @@ func packGo(dst unsafe.Pointer, width int, src operand, lanes, k int, f format) 
 	}
 	out := unsafe.Slice((*uint32)(dst), steps*width)
 	var run [32]float32
-	for lane := range width {
-		if lane >= lanes {
-			for s := range steps {
-				out[s*width+lane] = 0
-			}
-			continue
-		}
+	for lane := range lanes {
 		for k0 := 0; k0 < k; k0 += len(run) {
 			r := run[:min(len(run), k-k0)]
 			widen(r, src.at(lane, k0), src.place)
@@ -179,12 +174,10 @@ func storeRun(out []uint32, width int, run []float32, f format) {
 // packAcross packs an operand whose lanes are neighbours in memory.
 func packAcross(out []uint32, width int, src operand, lanes, k int, f format) {
 	var run [32]float32
-	for l0 := 0; l0 < width; l0 += len(run) {
-		r := run[:min(len(run), width-l0)]
-		clear(r)
-		n := max(0, min(len(r), lanes-l0))
+	for l0 := 0; l0 < lanes; l0 += len(run) {
+		r := run[:min(len(run), lanes-l0)]
 		for i := range k {
-			widen(r[:n], src.at(l0, i), 1)
+			widen(r, src.at(l0, i), 1)
 			storeLanes(out[i/f.places()*width+l0:][:len(r)], r, f, i&1)
 		}
 	}

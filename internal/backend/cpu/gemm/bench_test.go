@@ -1,0 +1,108 @@
+package gemm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"github.com/biolora/biolora/internal/numeric"
+)
+
+func gflops(b *testing.B, flop float64) {
+	b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkWeight is a linear of LLaMA-7B's width, packing included.
+func BenchmarkWeight(b *testing.B) {
+	const n, k = 4096, 4096
+	rng := rand.New(rand.NewPCG(1, 1))
+	x := random(rng, 512*n)
+	y := make([]float32, 512*(n+32))
+	data := encode(random(rng, n*k), numeric.BF16)
+	for _, ker := range paths() {
+		for _, workers := range []int{1, 2} {
+			e := engine(b, ker, workers)
+			for _, c := range []Compute{F32, BF16} {
+				for _, m := range []int{1, 16, 256, 512} {
+					if ker == &goKernels && m > 16 {
+						continue
+					}
+					var p Packed
+					w := Weight{numeric.BF16, n, k, data}
+					for name, f := range map[string]func(){
+						"forward":  func() { e.Forward(y, n+32, &p, w, nil, 0) },
+						"backward": func() { e.Backward(y, n+32, &p, w, nil, 0) },
+					} {
+						b.Run(fmt.Sprintf("%s/%v/%s/m=%d/threads=%d", ker.name, c, name, m, workers), func(b *testing.B) {
+							for b.Loop() {
+								e.Pack(&p, c, x, m, k, k)
+								f()
+							}
+							gflops(b, 2*float64(m)*n*k)
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkCeiling is the kernels on operands in the first-level cache.
+func BenchmarkCeiling(b *testing.B) {
+	for _, ker := range paths() {
+		for _, f := range []format{plainF32, pairsBF16} {
+			if f == pairsBF16 && !ker.pairs {
+				continue
+			}
+			b.Run(ker.name+"/"+[]string{"f32", "", "bf16"}[f], func(b *testing.B) {
+				const steps = 128
+				t := tileProduct{rows: ker.rows, cols: ker.cols, steps: steps, alpha: 1, ldc: ker.cols}
+				t.a = unsafe.Pointer(&grow(nil, steps*ker.rows)[0])
+				t.b = unsafe.Pointer(&grow(nil, steps*ker.cols)[0])
+				t.c = unsafe.Pointer(&grow(nil, ker.rows*ker.cols)[0])
+				for b.Loop() {
+					for range 100 {
+						ker.multiply(&t, f)
+					}
+				}
+				gflops(b, 100*2*float64(ker.rows*ker.cols*steps*f.places()))
+			})
+		}
+	}
+}
+
+// BenchmarkGemm is the shapes of the low-rank branch and of attention.
+func BenchmarkGemm(b *testing.B) {
+	const rank, hidden, rows = 16, 4096, 512
+	rng := rand.New(rand.NewPCG(1, 1))
+	v, c := random(rng, hidden*rows), make([]float32, hidden*rows)
+	for _, s := range []struct {
+		name    string
+		m, n, k int
+		a, b    View
+	}{
+		{"xA", rows, rank, hidden, View{v, hidden, 1}, View{v, 1, hidden}},
+		{"hB", rows, hidden, rank, View{v, rank, 1}, View{v, 1, rank}},
+		{"dyB", rows, rank, hidden, View{v, hidden, 1}, View{v, rank, 1}},
+		{"dB", hidden, rank, rows, View{v, 1, hidden}, View{v, rank, 1}},
+		{"dA", rank, hidden, rows, View{v, 1, rank}, View{v, hidden, 1}},
+		{"dx", rows, hidden, rank, View{v, rank, 1}, View{v, hidden, 1}},
+		{"scores", 64, 512, 128, View{v, 128, 1}, View{v, 1, 4096}},
+		{"values", 64, 128, 512, View{v, 512, 1}, View{v, 4096, 1}},
+	} {
+		for _, ker := range paths() {
+			if ker == &goKernels || ker.name == "avx512_bf16" {
+				continue
+			}
+			e := engine(b, ker, 1)
+			b.Run(s.name+"/"+ker.name, func(b *testing.B) {
+				for b.Loop() {
+					e.Gemm(c, s.n, s.m, s.n, s.k, 1, s.a, s.b, false)
+				}
+				gflops(b, 2*float64(s.m*s.n*s.k))
+			})
+		}
+	}
+}
