@@ -22,6 +22,7 @@ type Tokenizer interface {
 // TokenizeOptions are the numbers of Tokenize.
 type TokenizeOptions struct {
 	MaxLength     int  // longer rows are cut on the right; 0: none is
+	KeepTokens    bool // pre-tokenised rows are not cut, as in Hugging Face's Trainer
 	TrainOnInputs bool // the prompt is learnt too
 	VocabSize     int  // of the model: ids and labels must be below; 0: not checked
 }
@@ -115,6 +116,9 @@ func (t *tokenizing) Piece(_, piece int) {
 		}
 		r := &t.results[i]
 		if r.Example, r.err = t.data.example(i, t.tok, t.o); r.err != nil {
+			continue
+		}
+		if r.labels != nil && t.o.KeepTokens {
 			continue
 		}
 		if r.cut = t.o.MaxLength > 0 && len(r.IDs) > t.o.MaxLength; r.cut {

@@ -143,8 +143,10 @@ func TestCounts(t *testing.T) {
 	if diff := cmp.Diff([][]int32{{-100, -100, 6}, {1, -100, 9}}, [][]int32{labels(a), labels(b)}); diff != "" {
 		t.Error(diff)
 	}
-	if y, err := d.Tokenize(t.Context(), nil, TokenizeOptions{}); err != nil || len(y.List) != 3 || y.Cut != 0 {
-		t.Errorf("cutting one Examples changes another: %+v, %v", y, err)
+	for _, o := range []TokenizeOptions{{}, {MaxLength: 3, KeepTokens: true}} {
+		if y, err := d.Tokenize(t.Context(), nil, o); err != nil || len(y.List) != 3 || y.Cut != 0 || len(y.List[0].IDs) != 4 {
+			t.Errorf("%+v: %+v, %v", o, y, err)
+		}
 	}
 }
 
