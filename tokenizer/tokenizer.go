@@ -1,0 +1,139 @@
+// Package tokenizer turns text into the token ids of a LLaMA model and ids back into text.
+//
+// It gives the ids that Hugging Face's tokenizers gives for the same tokenizer.json: SentencePiece-style BPE with
+// byte fallback (LLaMA 1 and 2, Mistral) and byte-level BPE (LLaMA 3, GPT-2). Text goes through four steps, each
+// optional but the last: added tokens are cut out, the rest is normalised, cut into words, and each word becomes ids.
+//
+// tokenizer.json is the authority: Transformers 5 replaces its normalizer for tokenizer_class LlamaTokenizer by a rule
+// of its own, Transformers 4 and PreTrainedTokenizerFast follow the file, and so does this package.
+package tokenizer
+
+import (
+	"slices"
+
+	sugar "github.com/sugarme/tokenizer"
+)
+
+// Tokenizer encodes and decodes text. It does not change once loaded and may be used by several goroutines at once.
+type Tokenizer struct {
+	model     *bpe
+	added     *addedVocabulary
+	normalize normalizer   // nil for none
+	words     preTokenizer // nil for none
+	decoders  []decoderSpec
+	bos, eos  int32 // -1 for none
+	size      int
+	plain     bool // special tokens in text are text
+
+	files    []string
+	warnings []string
+}
+
+// none stands for the id of a token that does not exist.
+const none int32 = -1
+
+// place says what stands before a piece of text: it decides whether a dummy space is put in front.
+type place uint8
+
+const (
+	atStart    place = iota // nothing
+	afterToken              // an added token, or the piece before it
+	afterText               // text that was encoded apart: no dummy space
+)
+
+// Encode returns the ids of text, without BOS and EOS. Added tokens that stand in text, special ones among them,
+// become their ids. Bytes that are not UTF-8 are encoded as bytes where the vocabulary has bytes.
+func (t *Tokenizer) Encode(text string) []int32 { return t.encode(text, atStart) }
+
+// EncodeContinuation returns the ids of text that directly follows other text: no dummy space is put in front, so
+// Encode(a) and EncodeContinuation(b) together are Encode(a+b) wherever no token crosses the border and a does not
+// end in an added token.
+func (t *Tokenizer) EncodeContinuation(text string) []int32 { return t.encode(text, afterText) }
+
+// WithoutSpecials returns a view of t that reads special tokens in text as plain text, as Transformers does with
+// split_special_tokens. Added tokens that are not special are still recognised.
+func (t *Tokenizer) WithoutSpecials() *Tokenizer {
+	v := *t
+	v.plain = true
+	return &v
+}
+
+func (t *Tokenizer) encode(text string, at place) []int32 {
+	ids := make([]int32, 0, len(text)/3+2)
+	for raw := range t.added.verbatim.spans(text, t.plain) {
+		if raw.token != none {
+			ids, at = append(ids, raw.token), afterToken
+			continue
+		}
+		part := raw.text
+		if t.normalize != nil {
+			part = t.normalize.normalize(part, at)
+		}
+		for s := range t.added.normalized.spans(part, t.plain) {
+			if s.token != none {
+				ids = append(ids, s.token)
+			} else {
+				ids = t.encodeText(ids, s.text, at)
+			}
+			at = afterToken
+		}
+		at = afterToken
+	}
+	return ids
+}
+
+func (t *Tokenizer) encodeText(ids []int32, text string, at place) []int32 {
+	if t.words == nil {
+		return t.model.append(ids, text)
+	}
+	for _, w := range t.words.split([]string{text}, at) {
+		ids = t.model.append(ids, w)
+	}
+	return ids
+}
+
+// Decode returns the text of ids without special tokens. Ids that name no token are passed over.
+func (t *Tokenizer) Decode(ids []int32) string { return t.decode(ids, true) }
+
+// DecodeWithSpecial returns the text of ids, special tokens written out.
+func (t *Tokenizer) DecodeWithSpecial(ids []int32) string { return t.decode(ids, false) }
+
+// Token returns the token with this id as the vocabulary spells it, such as "▁the" or "Ġthe".
+func (t *Tokenizer) Token(id int32) (string, bool) {
+	if tok, ok := t.added.byID[id]; ok {
+		return tok.Content, true
+	}
+	return t.model.piece(id)
+}
+
+// ID returns the id of the token that the vocabulary spells so.
+func (t *Tokenizer) ID(token string) (int32, bool) {
+	if id, ok := t.added.ids[token]; ok {
+		return id, true
+	}
+	id, ok := t.model.ids[token]
+	return id, ok
+}
+
+// VocabSize returns the highest id of any token, added ones included, plus one.
+func (t *Tokenizer) VocabSize() int { return t.size }
+
+// BOS returns the id of the token that begins a sequence. It comes from tokenizer_config.json, else from
+// tokenizer.json's post-processor, else from config.json.
+func (t *Tokenizer) BOS() (int32, bool) { return t.bos, t.bos != none }
+
+// EOS returns the id of the token that ends a sequence, from the same places as BOS.
+func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos != none }
+
+// Special reports whether id is a special token, which Decode leaves out.
+func (t *Tokenizer) Special(id int32) bool { return t.added.byID[id].Special }
+
+// Files returns the paths of the tokenizer's files: those it was read from and those beside them that other tools
+// read. Copied into another checkpoint they make the same tokenizer.
+func (t *Tokenizer) Files() []string { return slices.Clone(t.files) }
+
+// Warnings returns what was odd about the files but did not keep them from being used.
+func (t *Tokenizer) Warnings() []string { return slices.Clone(t.warnings) }
+
+// Model returns the BPE model alone, for pipelines built with github.com/sugarme/tokenizer.
+func (t *Tokenizer) Model() sugar.Model { return t.model }
