@@ -92,7 +92,7 @@ func (d *Dataset) Text(i int) (prompt, response string) {
 type reader struct {
 	Dataset
 	given   Fields // as the caller gave them
-	fields  Fields // with defaults
+	fields  names  // with defaults
 	skipBad bool
 	seen    Fields // the given names that some row has
 	err     error  // of the options
@@ -103,8 +103,9 @@ func newReader(t Template, opts []Option) *reader {
 	for _, o := range opts {
 		o(r)
 	}
-	r.fields = r.given.withDefaults()
-	r.err = errors.Join(t.validate(), r.fields.validate())
+	fields, err := r.given.resolve()
+	r.fields = fields
+	r.err = errors.Join(t.validate(), err)
 	return r
 }
 

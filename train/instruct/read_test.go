@@ -211,9 +211,38 @@ func TestFields(t *testing.T) {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.name, err, c.want)
 		}
 	}
-	_, err = read(t, `{}`, WithFields(Fields{Instruction: "output", Prompt: "labels"}))
-	if want := "the field \"output\" cannot be both instruction and output\nthe field \"labels\" cannot be both the labels and prompt"; err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
+	for want, f := range map[string]Fields{
+		`the field "output" cannot be both instruction and output`: {Instruction: "output"},
+		`the field "labels" cannot be both the labels and prompt`:  {Prompt: "labels"},
+		`the field "q" cannot be both instruction and prompt`:      {Instruction: "q", Prompt: "q"},
+		`the field "prompt" cannot be both prompt and completion`:  {Completion: "prompt"},
+	} {
+		if _, err := read(t, `{}`, WithFields(f)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+// A name that is given for a field of one form may be the default name in the other.
+func TestFieldsAcrossForms(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		f    Fields
+		want Row
+	}{
+		{`{"prompt":"p","completion":"c"}`, Fields{Instruction: "prompt", Output: "completion"}, Row{Kind: Instruction, Instruction: "p", Output: "c"}},
+		{`{"instruction":"p","output":"c"}`, Fields{Prompt: "instruction", Completion: "output"}, Row{Kind: Prompt, Prompt: "p", Completion: "c"}},
+		{`{"instruction":"p","completion":"c"}`, Fields{Output: "completion"}, Row{Kind: Instruction, Instruction: "p", Output: "c"}},
+		{`{"prompt":"p","output":"c"}`, Fields{Completion: "output"}, Row{Kind: Prompt, Prompt: "p", Completion: "c"}},
+	} {
+		d, err := read(t, c.text, WithFields(c.f))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if diff := cmp.Diff(c.want, *d.Row(0), cmpopts.IgnoreUnexported(Row{})); diff != "" {
+			t.Errorf("%s: %s", c.text, diff)
+		}
 	}
 }
 

@@ -59,29 +59,46 @@ func (f *Fields) list() []fieldName {
 	}
 }
 
-func (f Fields) withDefaults() Fields {
-	for _, n := range f.list() {
-		if *n.name == "" {
-			*n.name = n.role
-		}
-	}
-	return f
+// names are the fields to look for, and for which form of a row first: a row may be either where a name that was
+// given for one form is the default name of a field of the other.
+type names struct {
+	Fields
+	promptFirst bool
 }
 
-func (f Fields) validate() error {
+// resolve fills in the default names.
+func (f Fields) resolve() (names, error) {
+	n := names{f, f.Prompt != "" && f.Instruction == ""}
+	for _, field := range n.list() {
+		if *field.name == "" {
+			*field.name = field.role
+		}
+	}
+	if err := unique(f.list()); err != nil {
+		return n, err
+	}
+	all := n.list()
+	return n, errors.Join(unique(all[:3]), unique(all[3:]))
+}
+
+// unique complains of names that two roles share.
+func unique(fields []fieldName) error {
 	var errs []error
 	role := map[string]string{"input_ids": "the token ids", "labels": "the labels"}
-	for _, n := range f.list() {
-		if other := role[*n.name]; other != "" {
-			errs = append(errs, fmt.Errorf("the field %q cannot be both %s and %s", *n.name, other, n.role))
+	for _, f := range fields {
+		if *f.name == "" {
+			continue
 		}
-		role[*n.name] = n.role
+		if other := role[*f.name]; other != "" {
+			errs = append(errs, fmt.Errorf("the field %q cannot be both %s and %s", *f.name, other, f.role))
+		}
+		role[*f.name] = f.role
 	}
 	return errors.Join(errs...)
 }
 
 // parseRow makes a Row of its JSON. Names of f that the row has are noted in seen.
-func parseRow(raw rawRow, f Fields, seen *Fields) (Row, error) {
+func parseRow(raw rawRow, f names, seen *Fields) (Row, error) {
 	bad := func(err error) (Row, error) { return Row{}, &rowError{raw.place, err} }
 	if len(raw.json) == 0 || raw.json[0] != '{' {
 		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(raw.json)))
@@ -91,10 +108,10 @@ func parseRow(raw rawRow, f Fields, seen *Fields) (Row, error) {
 		return bad(syntaxError(raw, err))
 	}
 	has := func(name string) bool { _, ok := object[name]; return ok }
-	names := seen.list()
+	note := seen.list()
 	for i, n := range f.list() {
 		if has(*n.name) {
-			*names[i].name = *n.name
+			*note[i].name = *n.name
 		}
 	}
 	p := fieldParser{object: object}
@@ -103,7 +120,7 @@ func parseRow(raw rawRow, f Fields, seen *Fields) (Row, error) {
 	case has("input_ids") || has("labels"):
 		row.Kind = Tokens
 		row.InputIDs, row.Labels = p.tokens()
-	case has(f.Instruction):
+	case has(f.Instruction) && !(f.promptFirst && has(f.Prompt)):
 		row.Kind = Instruction
 		row.Instruction = p.text(f.Instruction, required)
 		row.Input = p.text(f.Input, optional)
@@ -256,15 +273,15 @@ func keys(object map[string]json.RawMessage) string {
 	if len(object) == 0 {
 		return "none"
 	}
-	names := slices.Sorted(maps.Keys(object))
+	list := slices.Sorted(maps.Keys(object))
 	const most = 20
-	for i, n := range names {
-		names[i] = strconv.Quote(abbreviate([]byte(n)))
+	for i, n := range list {
+		list[i] = strconv.Quote(abbreviate([]byte(n)))
 	}
-	if len(names) > most {
-		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
+	if len(list) > most {
+		list = append(list[:most], fmt.Sprintf("and %d more", len(list)-most))
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(list, ", ")
 }
 
 // abbreviate makes a piece of a file fit for a message.
