@@ -133,13 +133,16 @@ func checkLinears(ls []*backend.Linear, in, out int, h *Buffer) {
 	if cols != out {
 		panic(fmt.Sprintf("cpu: %s: the linears have %d outputs, the matrix %d columns", ls[0].Name, cols, out))
 	}
-	if h != nil && h.cols < ranks || h == nil && ranks > 0 {
-		got := 0
-		if h != nil {
-			got = h.cols
-		}
+	if got := colsOf(h); got < ranks {
 		panic(fmt.Sprintf("cpu: %s: h has %d columns for ranks of %d together", ls[0].Name, got, ranks))
 	}
+}
+
+func colsOf(b *Buffer) int {
+	if b == nil {
+		return 0
+	}
+	return b.cols
 }
 
 // checkBranch returns the rank.

@@ -37,6 +37,7 @@ func entries() (es []entry) {
 	add("linear/frozen", linearBackwardFrozen)
 	addRounds("gateup", gateUpProgram(21, spec{in: 24, out: 40, r: 4, dropout: 0.2}, spec{in: 24, out: 40}))
 	addRounds("gateup/bias", gateUpProgram(3, spec{in: 17, out: 11, bias: true}, spec{in: 17, out: 11, bias: true, r: 2}))
+	addRounds("recompute", recomputeProgram)
 	add("rmsnorm", normProgram(19, 50, true))
 	add("rmsnorm/noadd", normProgram(1, 33, false))
 
@@ -112,6 +113,30 @@ func linearProgram(n int, withAdd bool, specs ...spec) program {
 				w.lookLinear(l)
 			}
 		}
+	}
+}
+
+// recomputeProgram does what a backward pass does that kept nothing: h and gu without outputs, in an h that other
+// layers of larger ranks share.
+func recomputeProgram(w *world) (func(), func()) {
+	const n, in, out = 11, 26, 14
+	ls := []*backend.Linear{w.linear(spec{in: in, out: out, r: 3, dropout: 0.2, bias: true}, 1), w.linear(spec{in: in, out: out, r: 5}, 2)}
+	b := w.rows(n)
+	x, dy, dgu := w.filled(activation, n, in, 1), w.filled(activation, n, out, 1), w.filled(activation, n, 2*out, 1)
+	h, gu := w.buffer(stat, 12), w.buffer(activation, 2*out)
+	dx, dx2 := w.buffer(activation, in), w.buffer(activation, in)
+	run := func() {
+		w.be.Linear(nil, h, x, nil, ls, b)
+		w.be.LinearBackward(dx, x, h, dgu, ls, b)
+		w.be.GateUp(nil, gu, h, x, ls[0], ls[1], b)
+		w.be.GateUpBackward(dx2, x, gu, h, dy, ls[0], ls[1], b)
+	}
+	return run, func() {
+		w.look("dx", dx)
+		w.look("gu", gu)
+		w.look("gateup dx", dx2)
+		w.lookLinear(ls[0])
+		w.lookLinear(ls[1])
 	}
 }
 

@@ -2,7 +2,8 @@ package cpu
 
 import "github.com/biolora/biolora/internal/backend"
 
-// GateUp writes gu = [gate(x) | up(x)] and, unless y is nil, y = silu(g) * u (Shazeer, "GLU Variants Improve Transformer", 2020).
+// GateUp writes gu = [gate(x) | up(x)] and, unless y is nil, y = silu(g) * u (Shazeer, "GLU Variants Improve
+// Transformer", 2020).
 func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
 	mustEqual("columns of up", up.Out, gate.Out)
 	be.pair = [2]*backend.Linear{gate, up}
