@@ -1,0 +1,382 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/model/op"
+	"github.com/biolora/biolora/model/weights"
+)
+
+// Options say how a model is run. The zero value is the machine's best.
+type Options struct {
+	// Compute is the arithmetic of the large products: "f32"; "bf16" (operands rounded to bfloat16, sums in
+	// float32); or "auto" (also ""): bf16 where the CPU is faster at it.
+	Compute string
+	// Device is "cpu" or "auto" (also "").
+	Device string
+	// Threads is the number of threads; 0: one for each CPU.
+	Threads int
+	// CPUFeatures forces the instruction set of the products: "avx512_bf16", "avx512f", "avx2", "go". "" is the
+	// best there is.
+	CPUFeatures string
+	// Activations says what the layers keep for the backward pass: "all", "none" (they compute it again from their
+	// input), or "auto" (also ""): all if that takes at most half of the memory that is free. It never changes a
+	// result.
+	Activations string
+}
+
+// Model is an open checkpoint.
+type Model struct {
+	dir      string
+	cfg      Config
+	opts     Options
+	ckpt     *weights.Checkpoint
+	be       backend.Backend
+	cpu      *cpu.Backend
+	warnings []string
+
+	env     *op.Env
+	dims    op.Dims
+	layers  []*op.Layer
+	embed   *backend.Embedding
+	head    *backend.Linear
+	norm    backend.Vector
+	rope    *Rope
+	linears []*Linear
+	params  *Params
+
+	reserved          int // rows that Reserve named
+	training, eval    *graph
+	generating        *graph
+	trainSum, evalSum backend.Sum
+	prep              prepared
+}
+
+// Open maps the checkpoint in dir and checks that it has the tensors that its config.json asks for, all problems at
+// once. It reads no matrix: a checkpoint of any size opens at once.
+func Open(dir string, o Options) (*Model, error) {
+	be, err := newBackend(o)
+	if err != nil {
+		return nil, err
+	}
+	m, err := open(dir, o, be)
+	if err != nil {
+		be.Close()
+		return nil, err
+	}
+	m.cpu = be
+	return m, nil
+}
+
+func newBackend(o Options) (*cpu.Backend, error) {
+	if o.Device != "" && o.Device != "auto" && o.Device != "cpu" {
+		return nil, fmt.Errorf("device %q is not in this build, which has \"cpu\"", o.Device)
+	}
+	if !slices.Contains([]string{"", "auto", "none", "all"}, o.Activations) {
+		return nil, fmt.Errorf("activations %q: want \"auto\", \"none\" or \"all\"", o.Activations)
+	}
+	compute := o.Compute
+	if compute == "" {
+		compute = "auto"
+	}
+	return cpu.New(cpu.Options{Compute: compute, Threads: o.Threads, Features: o.CPUFeatures})
+}
+
+// open is Open on any backend.
+func open(dir string, o Options, be backend.Backend) (*Model, error) {
+	cfg, warnings, err := ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{dir: dir, cfg: cfg, opts: o, ckpt: ckpt, be: be, warnings: warnings}
+	if err := m.build(); err != nil {
+		ckpt.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// build makes the decoder's parts from the checkpoint's tensors.
+func (m *Model) build() (err error) {
+	c := &m.cfg
+	if err := CheckStored(m.ckpt.Dir(), c, m.ckpt); err != nil {
+		return err
+	}
+	if m.rope, err = NewRope(m.cfg); err != nil {
+		return err
+	}
+	m.dims = op.Dims{Hidden: c.HiddenSize, Intermediate: c.IntermediateSize, Eps: float32(c.RMSNormEps), Attention: backend.Attention{
+		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
+		Scale: float32(1 / math.Sqrt(float64(c.HeadDim))), Window: c.SlidingWindow,
+	}}
+	m.env = &op.Env{Backend: m.be}
+	m.params = &Params{be: m.be}
+	m.trainSum, m.evalSum = m.be.NewSum(), m.be.NewSum()
+	l := &loader{m: m, used: map[string]bool{}}
+	m.embed, m.head = l.embeddings()
+	for i := range c.NumHiddenLayers {
+		m.layers = append(m.layers, l.layer(i))
+	}
+	m.norm = l.vector("model.norm.weight", c.HiddenSize)
+	if m.head != nil {
+		m.linears = append(m.linears, &Linear{m: m, l: m.head})
+	}
+	m.warnings = append(m.warnings, l.unused()...)
+	return errors.Join(l.errs...)
+}
+
+// loader looks tensors up and gathers what is wrong with them.
+type loader struct {
+	m    *Model
+	used map[string]bool
+	errs []error
+}
+
+func (l *loader) fail(format string, a ...any) { l.errs = append(l.errs, fmt.Errorf(format, a...)) }
+
+// tensor returns a tensor of the given shape in a format that can be computed with.
+func (l *loader) tensor(name string, shape ...int) (weights.Tensor, bool) {
+	t, ok := l.m.ckpt.Tensor(name)
+	l.used[name] = true
+	if !ok {
+		l.fail("%s: tensor %s is missing, want shape %v", l.m.dir, name, shape)
+		return t, false
+	}
+	if !slices.Equal(t.Shape, shape) {
+		l.fail("%s: tensor %s has shape %v, config.json asks for %v", t.File, name, t.Shape, shape)
+		return t, false
+	}
+	if t.DType != numeric.F32 && t.DType != numeric.F16 && t.DType != numeric.BF16 {
+		l.fail("%s: tensor %s is stored as %s; F32, F16 and BF16 are supported", t.File, name, t.DType)
+		return t, false
+	}
+	return t, true
+}
+
+func (l *loader) matrix(name string, rows, cols int) backend.Weight {
+	t, ok := l.tensor(name, rows, cols)
+	if !ok {
+		return nil
+	}
+	w, err := l.m.be.NewWeight(backend.Matrix{Name: name, DType: t.DType, Rows: rows, Cols: cols, Data: t.Data})
+	if err != nil {
+		l.fail("%s: %w", t.File, err)
+	}
+	return w
+}
+
+func (l *loader) vector(name string, n int) backend.Vector {
+	t, ok := l.tensor(name, n)
+	if !ok {
+		return nil
+	}
+	v := make([]float32, n)
+	if err := t.Elements(v, 0); err != nil {
+		l.errs = append(l.errs, err)
+		return nil
+	}
+	return l.m.be.NewVector(v)
+}
+
+// linear loads a projection of layer i; site tells its dropout from others'.
+func (l *loader) linear(i, site int, module string, in, out int, bias bool) *backend.Linear {
+	name := fmt.Sprintf("model.layers.%d.%s", i, module)
+	b := &backend.Linear{Name: name, In: in, Out: out, Weight: l.matrix(name+".weight", out, in), Site: uint32(8*i + site)}
+	if bias {
+		b.Bias = l.vector(name+".bias", out)
+	}
+	l.m.linears = append(l.m.linears, &Linear{m: l.m, l: b})
+	return b
+}
+
+func (l *loader) layer(i int) *op.Layer {
+	c, at := &l.m.cfg, &l.m.dims.Attention
+	d, q, kv := c.HiddenSize, at.OutCols(), at.KVHeads*at.HeadDim
+	norm := func(name string) backend.Vector {
+		return l.vector(fmt.Sprintf("model.layers.%d.%s.weight", i, name), d)
+	}
+	attn := func(site int, name string, in, out int) *backend.Linear {
+		return l.linear(i, site, "self_attn."+name, in, out, c.AttentionBias)
+	}
+	mlp := func(site int, name string, in, out int) *backend.Linear {
+		return l.linear(i, site, "mlp."+name, in, out, c.MLPBias)
+	}
+	return &op.Layer{
+		Index:     i,
+		InputNorm: norm("input_layernorm"),
+		PostNorm:  norm("post_attention_layernorm"),
+		QKV:       []*backend.Linear{attn(0, "q_proj", d, q), attn(1, "k_proj", d, kv), attn(2, "v_proj", d, kv)},
+		O:         []*backend.Linear{attn(3, "o_proj", q, d)},
+		Gate:      mlp(4, "gate_proj", d, c.IntermediateSize),
+		Up:        mlp(5, "up_proj", d, c.IntermediateSize),
+		Down:      []*backend.Linear{mlp(6, "down_proj", c.IntermediateSize, d)},
+	}
+}
+
+const (
+	embedTensor = "model.embed_tokens.weight"
+	headTensor  = "lm_head.weight"
+)
+
+// embeddings loads the table and the head. A tied checkpoint may store either.
+func (l *loader) embeddings() (*backend.Embedding, *backend.Linear) {
+	c := &l.m.cfg
+	table, head := embedTensor, headTensor
+	if c.TieWordEmbeddings {
+		if _, ok := l.m.ckpt.Tensor(embedTensor); !ok {
+			if _, ok := l.m.ckpt.Tensor(headTensor); ok {
+				table = headTensor
+			}
+		}
+		head = table
+		l.used[embedTensor], l.used[headTensor] = true, true
+	}
+	w := l.matrix(table, c.VocabSize, c.HiddenSize)
+	h := w
+	if head != table {
+		h = l.matrix(head, c.VocabSize, c.HiddenSize)
+	}
+	return &backend.Embedding{Vocab: c.VocabSize, Dim: c.HiddenSize, Weight: w, Padding: c.PadTokenID},
+		&backend.Linear{Name: "lm_head", In: c.HiddenSize, Out: c.VocabSize, Weight: h, Site: uint32(8 * c.NumHiddenLayers)}
+}
+
+// unused tells of tensors that the decoder has no place for.
+func (l *loader) unused() []string {
+	var names []string
+	for _, n := range l.m.ckpt.Names() {
+		if !l.used[n] && !strings.HasSuffix(n, "rotary_emb.inv_freq") {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	list := strings.Join(names[:min(len(names), 5)], ", ")
+	if len(names) > 5 {
+		list += ", ..."
+	}
+	return []string{fmt.Sprintf("%s: %d tensors are not used: %s", l.m.dir, len(names), list)}
+}
+
+// Close unmaps the checkpoint; the model and what came from it must not be used any more.
+func (m *Model) Close() error { return errors.Join(m.be.Close(), m.ckpt.Close()) }
+
+// Dir is the directory that was opened.
+func (m *Model) Dir() string { return m.dir }
+
+// Config is what config.json says.
+func (m *Model) Config() Config { return m.cfg }
+
+// Warnings tells what of config.json and the checkpoint is not understood and was passed over.
+func (m *Model) Warnings() []string { return m.warnings }
+
+// BackendName says what runs: device, instruction set, arithmetic, threads.
+func (m *Model) BackendName() string { return m.be.Name() }
+
+// Compute is the arithmetic of the products: "f32" or "bf16".
+func (m *Model) Compute() string {
+	if m.cpu == nil {
+		return "f64"
+	}
+	return m.cpu.Compute()
+}
+
+// Note says what is worth knowing about the arithmetic on this machine; mostly nothing.
+func (m *Model) Note() string {
+	if m.cpu == nil {
+		return ""
+	}
+	return m.cpu.Note()
+}
+
+// Parameters is the number of the checkpoint's elements that the decoder uses; a tied matrix counts once.
+func (m *Model) Parameters() (n int64) {
+	c := &m.cfg
+	for _, l := range m.linears {
+		n += int64(l.In()) * int64(l.Out())
+		if l.l.Bias != nil {
+			n += int64(l.Out())
+		}
+	}
+	n += int64(c.HiddenSize) * int64(2*c.NumHiddenLayers+1)
+	if !c.TieWordEmbeddings {
+		n += int64(c.VocabSize) * int64(c.HiddenSize)
+	}
+	return n
+}
+
+// Linears returns the decoder's linears in the order of the layers (q, k, v, o, gate, up, down), lm_head last.
+func (m *Model) Linears() []*Linear { return m.linears }
+
+// Params returns what is trained.
+func (m *Model) Params() *Params { return m.params }
+
+// The modules that TrainFull knows.
+const (
+	EmbedTokens = "model.embed_tokens"
+	LMHead      = "lm_head"
+)
+
+// TrainFull makes "model.embed_tokens" or "lm_head" a trained copy of its matrix [vocabulary, hidden]. In a tied
+// model the copies part company, as they do in PEFT; see TieTraining.
+func (m *Model) TrainFull(module string) (*Param, error) {
+	var slot *backend.Param
+	var frozen string
+	switch module {
+	case EmbedTokens:
+		slot, frozen = &m.embed.Train, embedTensor
+	case LMHead:
+		slot, frozen = &m.head.Train, headTensor
+	default:
+		return nil, fmt.Errorf("%s cannot be trained in full; %s and %s can", module, EmbedTokens, LMHead)
+	}
+	if *slot != nil {
+		return nil, fmt.Errorf("%s is trained in full already", module)
+	}
+	if module == LMHead && m.head.A != nil {
+		return nil, fmt.Errorf("%s has a low-rank branch", module)
+	}
+	t, ok := m.ckpt.Tensor(frozen)
+	if !ok { // tied, and stored under the other name
+		t, _ = m.ckpt.Tensor(map[string]string{embedTensor: headTensor, headTensor: embedTensor}[frozen])
+	}
+	if m.cfg.TieWordEmbeddings {
+		if e, ok := m.ckpt.Tensor(embedTensor); ok {
+			t = e
+		}
+	}
+	v := make([]float32, m.cfg.VocabSize*m.cfg.HiddenSize)
+	if err := t.Elements(v, 0); err != nil {
+		return nil, err
+	}
+	p := m.be.NewParam(m.cfg.VocabSize, m.cfg.HiddenSize)
+	p.Write(v)
+	*slot = p
+	m.dropGraphs()
+	return m.params.add(module+".weight", p), nil
+}
+
+// TieTraining makes embed_tokens and lm_head one trained matrix (PEFT's ensure_weight_tying). Only a tied model has
+// that.
+func (m *Model) TieTraining() (*Param, error) {
+	if !m.cfg.TieWordEmbeddings {
+		return nil, errors.New("embed_tokens and lm_head are two matrices in this model (tie_word_embeddings is false)")
+	}
+	p, err := m.TrainFull(EmbedTokens)
+	if err != nil {
+		return nil, err
+	}
+	m.head.Train = m.embed.Train
+	return p, nil
+}

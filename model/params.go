@@ -1,0 +1,113 @@
+package model
+
+import (
+	"math"
+
+	"github.com/biolora/biolora/internal/backend"
+)
+
+// Param is a matrix that is trained: a value and a sum of gradients, float32, wherever the device keeps them.
+type Param struct {
+	name string
+	p    backend.Param
+}
+
+// Name says which matrix it is, as PEFT's adapter files do without their prefix.
+func (p *Param) Name() string { return p.name }
+
+// Shape returns rows and columns.
+func (p *Param) Shape() (rows, cols int) { return p.p.Shape() }
+
+// Len is the number of elements.
+func (p *Param) Len() int { r, c := p.p.Shape(); return r * c }
+
+// Read copies the value, row-major, into dst of Len elements.
+func (p *Param) Read(dst []float32) { p.p.Read(dst) }
+
+// Write sets the value from src of Len elements.
+func (p *Param) Write(src []float32) { p.p.Write(src) }
+
+// ReadGrad copies the sum of gradients into dst of Len elements.
+func (p *Param) ReadGrad(dst []float32) { p.p.ReadGrad(dst) }
+
+// Values returns a copy of the value.
+func (p *Param) Values() []float32 {
+	v := make([]float32, p.Len())
+	p.Read(v)
+	return v
+}
+
+// Params is everything that is trained in a model, in a fixed order.
+type Params struct {
+	be   backend.Backend
+	list []*Param
+	raw  []backend.Param
+}
+
+// All returns the parameters in order. The slice is not to be changed.
+func (ps *Params) All() []*Param { return ps.list }
+
+// Count is the number of trained elements.
+func (ps *Params) Count() (n int64) {
+	for _, p := range ps.list {
+		n += int64(p.Len())
+	}
+	return n
+}
+
+// Bytes is the memory of values, gradients and optimiser state.
+func (ps *Params) Bytes() (n int64) {
+	for _, p := range ps.raw {
+		n += p.Bytes()
+	}
+	return n
+}
+
+// Zero clears the sums of gradients.
+func (ps *Params) Zero() { ps.be.ZeroGrad(ps.raw) }
+
+// Scale multiplies the sums of gradients by f.
+func (ps *Params) Scale(f float64) { ps.be.ScaleGrad(ps.raw, f) }
+
+// Norm is the global 2-norm of the gradients.
+func (ps *Params) Norm() float64 { return math.Sqrt(ps.be.SumSquares(ps.raw)) }
+
+// AdamW is one step of AdamW with decoupled weight decay (Loshchilov and Hutter 2019), as PyTorch computes it.
+type AdamW struct {
+	LR, Beta1, Beta2, Eps, WeightDecay float64
+	Step                               int // from 1
+}
+
+// AdamW steps every parameter along its sum of gradients.
+func (ps *Params) AdamW(o AdamW) { ps.be.AdamW(ps.raw, backend.AdamW(o)) }
+
+// Snapshot is the values of all parameters at one moment.
+type Snapshot struct{ values [][]float32 }
+
+// Snapshot copies all values.
+func (ps *Params) Snapshot() *Snapshot {
+	s := &Snapshot{}
+	for _, p := range ps.list {
+		s.values = append(s.values, p.Values())
+	}
+	return s
+}
+
+// Restore sets all values to those of a snapshot of the same parameters.
+func (ps *Params) Restore(s *Snapshot) {
+	for i, p := range ps.list {
+		p.Write(s.values[i])
+	}
+}
+
+func (ps *Params) add(name string, p backend.Param) *Param {
+	for _, q := range ps.list {
+		if q.p == p {
+			return q
+		}
+	}
+	q := &Param{name, p}
+	ps.list = append(ps.list, q)
+	ps.raw = append(ps.raw, p)
+	return q
+}
