@@ -191,13 +191,21 @@ func Summary(w io.Writer, res train.Result, dir string) {
 		how = "interrupted"
 	}
 	fmt.Fprintf(w, "%-11s %d steps in %s, last loss %.4f\n", how, res.Steps, duration(res.Seconds), res.Loss)
-	if !math.IsNaN(res.EvalLoss) {
-		fmt.Fprintf(w, "%-11s held-out loss %.4f before, %.4f after\n", "evaluation", res.EvalLossBefore, res.EvalLoss)
-		if res.BestStep > 0 {
-			fmt.Fprintf(w, "%-11s held-out loss %.4f at step %d, in best/\n", "best", res.BestEvalLoss, res.BestStep)
-		}
+	if !math.IsNaN(res.EvalLossBefore) {
+		fmt.Fprintf(w, "%-11s held-out loss %.4f before%s\n", "evaluation", res.EvalLossBefore, after(res.EvalLoss))
+	}
+	if res.BestStep > 0 {
+		fmt.Fprintf(w, "%-11s held-out loss %.4f at step %d, in best/\n", "best", res.BestEvalLoss, res.BestStep)
 	}
 	fmt.Fprintf(w, "%-11s %s\n", "adapter", dir)
+}
+
+// after is nothing where the adapter that is left was not evaluated: the run was interrupted.
+func after(loss float64) string {
+	if math.IsNaN(loss) {
+		return ""
+	}
+	return fmt.Sprintf(", %.4f after", loss)
 }
 
 func duration(seconds float64) string {

@@ -106,6 +106,11 @@ func TestSummary(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", &out, want)
 	}
 	out.Reset()
+	Summary(&out, train.Result{EvalLoss: math.NaN(), EvalLossBefore: 2, BestEvalLoss: math.NaN(), Interrupted: true}, "d")
+	if got := out.String(); !strings.Contains(got, "held-out loss 2.0000 before\n") || strings.Contains(got, "best") || strings.Contains(got, "NaN") {
+		t.Errorf("got\n%s", got)
+	}
+	out.Reset()
 	Summary(&out, train.Result{Steps: 5, Loss: 0.25, EvalLoss: math.NaN(), EvalLossBefore: math.NaN(), Interrupted: true}, "d")
 	if got := out.String(); strings.Contains(got, "evaluation") || !strings.HasPrefix(got, "interrupted") {
 		t.Errorf("got\n%s", got)
