@@ -33,7 +33,8 @@ func entries() (es []entry) {
 			spec{in: 20, out: 31, train: true, bias: true}, spec{in: 20, out: 5, train: true, r: 2, dropout: 0.1}))
 	}
 	add("linear/add", linearProgram(9, true, spec{in: 64, out: 64, r: 4, bias: true, dtype: numeric.F16}))
-	add("linear/page", linearProgram(3, true, spec{in: 1024, out: 1024, r: 4}))
+	add("linear/page/in", linearProgram(3, true, spec{in: 1024, out: 24, r: 4}))
+	add("linear/page/out", linearProgram(3, true, spec{in: 24, out: 1024, r: 4}))
 	add("linear/frozen", linearBackwardFrozen)
 	addRounds("gateup", gateUpProgram(21, spec{in: 24, out: 40, r: 4, dropout: 0.2}, spec{in: 24, out: 40}))
 	addRounds("gateup/bias", gateUpProgram(3, spec{in: 17, out: 11, bias: true}, spec{in: 17, out: 11, bias: true, r: 2}))
