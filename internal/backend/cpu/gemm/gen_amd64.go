@@ -144,76 +144,6 @@ func multiply512F32_13x32(t *tileProduct)
 //go:noescape
 func multiply512F32_14x32(t *tileProduct)
 
-// multiply512BF16_1x16: 1 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_1x16(t *tileProduct)
-
-// multiply512BF16_2x16: 2 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_2x16(t *tileProduct)
-
-// multiply512BF16_3x16: 3 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_3x16(t *tileProduct)
-
-// multiply512BF16_4x16: 4 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_4x16(t *tileProduct)
-
-// multiply512BF16_5x16: 5 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_5x16(t *tileProduct)
-
-// multiply512BF16_6x16: 6 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_6x16(t *tileProduct)
-
-// multiply512BF16_7x16: 7 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_7x16(t *tileProduct)
-
-// multiply512BF16_8x16: 8 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_8x16(t *tileProduct)
-
-// multiply512BF16_9x16: 9 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_9x16(t *tileProduct)
-
-// multiply512BF16_10x16: 10 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_10x16(t *tileProduct)
-
-// multiply512BF16_11x16: 11 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_11x16(t *tileProduct)
-
-// multiply512BF16_12x16: 12 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_12x16(t *tileProduct)
-
-// multiply512BF16_13x16: 13 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_13x16(t *tileProduct)
-
-// multiply512BF16_14x16: 14 rows x 16 columns, BF16.
-//
-//go:noescape
-func multiply512BF16_14x16(t *tileProduct)
-
 // multiply512BF16_1x32: 1 rows x 32 columns, BF16.
 //
 //go:noescape
@@ -432,8 +362,6 @@ func round2(p unsafe.Pointer, n int)
 var multiply512F32x16 = [...]func(t *tileProduct){nil, multiply512F32_1x16, multiply512F32_2x16, multiply512F32_3x16, multiply512F32_4x16, multiply512F32_5x16, multiply512F32_6x16, multiply512F32_7x16, multiply512F32_8x16, multiply512F32_9x16, multiply512F32_10x16, multiply512F32_11x16, multiply512F32_12x16, multiply512F32_13x16, multiply512F32_14x16}
 
 var multiply512F32x32 = [...]func(t *tileProduct){nil, multiply512F32_1x32, multiply512F32_2x32, multiply512F32_3x32, multiply512F32_4x32, multiply512F32_5x32, multiply512F32_6x32, multiply512F32_7x32, multiply512F32_8x32, multiply512F32_9x32, multiply512F32_10x32, multiply512F32_11x32, multiply512F32_12x32, multiply512F32_13x32, multiply512F32_14x32}
-
-var multiply512BF16x16 = [...]func(t *tileProduct){nil, multiply512BF16_1x16, multiply512BF16_2x16, multiply512BF16_3x16, multiply512BF16_4x16, multiply512BF16_5x16, multiply512BF16_6x16, multiply512BF16_7x16, multiply512BF16_8x16, multiply512BF16_9x16, multiply512BF16_10x16, multiply512BF16_11x16, multiply512BF16_12x16, multiply512BF16_13x16, multiply512BF16_14x16}
 
 var multiply512BF16x32 = [...]func(t *tileProduct){nil, multiply512BF16_1x32, multiply512BF16_2x32, multiply512BF16_3x32, multiply512BF16_4x32, multiply512BF16_5x32, multiply512BF16_6x32, multiply512BF16_7x32, multiply512BF16_8x32, multiply512BF16_9x32, multiply512BF16_10x32, multiply512BF16_11x32, multiply512BF16_12x32, multiply512BF16_13x32, multiply512BF16_14x32}
 

@@ -36,11 +36,6 @@ type tileProduct struct {
 	rows, cols int
 	steps      int
 	alpha      float32
-
-	// What the kernel fetches for the panels after this one, every 4 steps: the lines at ahead and aheadLine bytes
-	// further; then ahead moves on by aheadStep. It may point anywhere.
-	ahead                uintptr
-	aheadLine, aheadStep int
 }
 
 // goKernels are plain Go, for any CPU.

@@ -18,10 +18,8 @@ func kernelsOf(s set) *kernels {
 
 func multiplyAVX512(t *tileProduct, f format) {
 	switch {
-	case f == pairsBF16 && t.cols > 16:
-		multiply512BF16x32[t.rows](t)
 	case f == pairsBF16:
-		multiply512BF16x16[t.rows](t)
+		multiply512BF16x32[t.rows](t)
 	case t.cols > 16:
 		multiply512F32x32[t.rows](t)
 	default:
@@ -36,16 +34,16 @@ func multiplyAVX2(t *tileProduct, _ format) { multiply2[t.rows](t) }
 type packer func(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lanes, width, k int)
 
 var (
-	transpose512 = map512(transpose512F32, transpose512F16, transpose512BF16)
-	pairs512     = map512(transposePairs512F32, transposePairs512F16, transposePairs512BF16)
-	across512x16 = map512(across512F32x16, across512F16x16, across512BF16x16)
-	across512x32 = map512(across512F32x32, across512F16x32, across512BF16x32)
-	pairsOf512   = map512(acrossPairs512F32, acrossPairs512F16, acrossPairs512BF16)
-	transpose2   = map512(transpose2F32, transpose2F16, transpose2BF16)
-	across2      = map512(across2F32, across2F16, across2BF16)
+	transpose512 = byType(transpose512F32, transpose512F16, transpose512BF16)
+	pairs512     = byType(transposePairs512F32, transposePairs512F16, transposePairs512BF16)
+	across512x16 = byType(across512F32x16, across512F16x16, across512BF16x16)
+	across512x32 = byType(across512F32x32, across512F16x32, across512BF16x32)
+	pairsOf512   = byType(acrossPairs512F32, acrossPairs512F16, acrossPairs512BF16)
+	transpose2   = byType(transpose2F32, transpose2F16, transpose2BF16)
+	across2      = byType(across2F32, across2F16, across2BF16)
 )
 
-func map512(f32, f16, bf16 packer) [numeric.BF16 + 1]packer {
+func byType(f32, f16, bf16 packer) [numeric.BF16 + 1]packer {
 	return [...]packer{numeric.F32: f32, numeric.F16: f16, numeric.BF16: bf16}
 }
 

@@ -116,17 +116,13 @@ type packTask struct {
 }
 
 func (t *packTask) Piece(_, i int) {
-	for b := range t.dst.red.blocks {
-		k0, k, steps := t.dst.red.span(b)
-		t.ker.packTile(t.dst.buf[t.dst.block(b):], t.src.at(0, k0), t.dst.tiling, i, 0, k, steps, t.dst.format)
+	p := t.dst
+	row, rows := p.tiling.row(i), p.tiling.row(i+1)-p.tiling.row(i)
+	for b := range p.red.blocks {
+		k0, k, steps := p.red.span(b)
+		dst := p.buf[p.block(b)+p.tiling.tileAt(i, 0, steps):][:rows*roundUp(steps, stepAlign)+slack]
+		t.ker.pack(unsafe.Pointer(&dst[0]), rows, t.src.at(row, k0), rows, k, p.format)
 	}
-}
-
-// packTile packs tile i to its place behind tile first.
-func (ker *kernels) packTile(dst []uint32, src operand, t tiling, i, first, k, steps int, f format) {
-	rows := t.row(i+1) - t.row(i)
-	at := t.tileAt(i, first, steps)
-	ker.pack(unsafe.Pointer(&dst[at:][:rows*roundUp(steps, stepAlign)+slack][0]), rows, src.at(t.row(i), 0), rows, k, f)
 }
 
 // packGo is the packer in plain Go: lanes x k of src, to steps of width lanes. What it leaves in lanes that src lacks is

@@ -11,7 +11,7 @@ const (
 	piecePanels = 8
 	smallWork   = 1 << 16 // multiplications that are not worth waking workers
 	groupPanels = 4       // panels that are packed together where lanes are neighbours: they share cache lines and pages
-	groupPlaces = 32
+	slicePlaces = 32
 )
 
 // product is one matrix product as a task: a piece is a range of tiles times a range of panels.
@@ -129,10 +129,24 @@ func (p *product) tiles(work *worker, b, t0, t1 int) []uint32 {
 		return p.packed.buf[p.packed.block(b)+p.tiling.tileAt(t0, 0, steps):]
 	}
 	work.tiles = grow(work.tiles, p.tiling.tileAt(t1, t0, steps))
-	for t := t0; t < t1; t++ {
-		p.e.ker.packTile(work.tiles, p.a.at(0, k0), p.tiling, t, t0, k, steps, p.format)
+	each := p.slice(k, p.a)
+	for s := 0; s < k; s += each {
+		for t := t0; t < t1; t++ {
+			rows := p.tiling.row(t+1) - p.tiling.row(t)
+			dst := unsafe.Pointer(&work.tiles[p.tiling.tileAt(t, t0, steps)+s*rows])
+			p.e.ker.pack(dst, rows, p.a.at(p.tiling.row(t), k0+s), rows, min(each, k-s), p.format)
+		}
 	}
 	return work.tiles
+}
+
+// slice returns how many of k places to pack at a time: few where lanes are neighbours, so that the cache lines which
+// adjacent tiles or panels share are read together.
+func (p *product) slice(k int, o operand) int {
+	if o.lane == 1 {
+		return min(k, slicePlaces)
+	}
+	return k
 }
 
 func (p *product) group() int {
@@ -148,10 +162,7 @@ func (p *product) panelSize(steps int) int { return roundUp(steps, stepAlign) * 
 func (p *product) packPanels(work *worker, j, g, k0, k, steps int) {
 	size, cols := p.panelSize(steps), p.e.ker.cols
 	work.panels = grow(work.panels, g*size)
-	each := k
-	if g > 1 {
-		each = groupPlaces
-	}
+	each := p.slice(k, p.b)
 	for s := 0; s < k; s += each {
 		for q := range g {
 			col := (j + q) * cols

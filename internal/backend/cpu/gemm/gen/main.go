@@ -28,13 +28,17 @@ const (
 	rows2, cols2     = 6, 16  // 12 accumulators, two columns of B, two rows of A: 16 registers
 )
 
+// kinds512 are the AVX-512 kernels. Half a panel is for low-rank factors, which are float32.
+var kinds512 = []struct {
+	pairs bool
+	cols  int
+}{{false, cols512 / 2}, {false, cols512}, {true, cols512}}
+
 func generate() (code, decl []byte, err error) {
 	a := &assembler{}
-	for _, pairs := range []bool{false, true} {
-		for _, cols := range []int{cols512 / 2, cols512} {
-			for rows := 1; rows <= rows512; rows++ {
-				a.multiply512(pairs, rows, cols)
-			}
+	for _, k := range kinds512 {
+		for rows := 1; rows <= rows512; rows++ {
+			a.multiply512(k.pairs, rows, k.cols)
 		}
 	}
 	for rows := 1; rows <= rows2; rows++ {
@@ -132,10 +136,8 @@ func (a *assembler) table() {
 		}
 		fmt.Fprintf(&a.decl, "}\n")
 	}
-	for _, pairs := range []bool{false, true} {
-		for _, cols := range []int{cols512 / 2, cols512} {
-			list(fmt.Sprintf("multiply512%sx%d", kind(pairs), cols), rows512, func(r int) string { return name512(pairs, r, cols) })
-		}
+	for _, k := range kinds512 {
+		list(fmt.Sprintf("multiply512%sx%d", kind(k.pairs), k.cols), rows512, func(r int) string { return name512(k.pairs, r, k.cols) })
 	}
 	list("multiply2", rows2, name2)
 }

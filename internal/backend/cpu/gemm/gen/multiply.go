@@ -18,7 +18,7 @@ func name2(rows int) string { return fmt.Sprintf("multiply2_%dx%d", rows, cols2)
 const unroll = 4 // steps of a round of the main loop
 
 // loop runs step for each step: rounds of unroll steps, then one by one. It leaves CX zero.
-func (a *assembler) loop(rowBytes, panelBytes int, step func(u int), ahead func(u int)) {
+func (a *assembler) loop(rowBytes, panelBytes int, step func(u int)) {
 	a.op("MOVQ CX, R9")
 	a.op("ANDQ $%d, CX", unroll-1)
 	a.op("SHRQ $2, R9")
@@ -27,7 +27,6 @@ func (a *assembler) loop(rowBytes, panelBytes int, step func(u int), ahead func(
 	a.label("rounds")
 	for u := range unroll {
 		step(u)
-		ahead(u)
 	}
 	a.op("ADDQ $%d, BX", unroll*panelBytes)
 	a.op("ADDQ $%d, AX", unroll*rowBytes)
@@ -69,9 +68,6 @@ func (a *assembler) arguments(rows, cols int) {
 func (a *assembler) multiply512(pairs bool, rows, cols int) {
 	a.begin(fmt.Sprintf("%d rows x %d columns, %s.", rows, cols, kind(pairs)), name512(pairs, rows, cols), "t *tileProduct", 8)
 	a.arguments(rows, cols)
-	a.op("MOVQ tileProduct_ahead(R13), R10")
-	a.op("MOVQ tileProduct_aheadLine(R13), R11")
-	a.op("MOVQ tileProduct_aheadStep(R13), R12")
 	halves := cols / 16
 	for r := range rows * halves {
 		a.op("VPXORQ Z%d, Z%d, Z%d", r, r, r)
@@ -90,14 +86,6 @@ func (a *assembler) multiply512(pairs bool, rows, cols int) {
 					a.op("VFMADD231PS Z%d, Z%d, Z%d", 28+h, x, r*halves+h)
 				}
 			}
-		}
-	}, func(u int) {
-		switch u {
-		case 0:
-			a.op("PREFETCHT1 (R10)")
-		case 2:
-			a.op("PREFETCHT1 (R10)(R11*1)")
-			a.op("ADDQ R12, R10")
 		}
 	})
 	a.op("MOVQ tileProduct_cols(R13), CX")
@@ -174,7 +162,7 @@ func (a *assembler) multiply2(rows int) {
 			a.op("VFMADD231PS Y12, Y%d, Y%d", x, 2*r)
 			a.op("VFMADD231PS Y13, Y%d, Y%d", x, 2*r+1)
 		}
-	}, func(int) {})
+	})
 	a.op("VPBROADCASTD tileProduct_cols(R13), Y12")
 	a.op("VPSUBD lanes<>(SB), Y12, Y12")
 	a.op("VPCMPEQD Y13, Y13, Y13")

@@ -29,9 +29,12 @@ func (a *assembler) halves(register, low, high string) {
 }
 
 // transposeRows512 writes a packer of 16 rows: load reads places places of a row at (R10) to a register, by the masks
-// that masks makes of AX; store writes the transposed registers.
+// that masks makes of AX; store writes the transposed registers. It fetches the same places of the next panel's rows:
+// without that, packing waits for memory.
 func (a *assembler) transposeRows512(d dtype, places int, masks func(), load func(z int), store func()) {
 	a.packArguments()
+	a.op("MOVQ DX, R13")
+	a.op("IMULQ $%d, R13", cols512)
 	a.ones("AX")
 	a.op("KMOVW AX, K3")
 	a.label("groups")
@@ -45,6 +48,7 @@ func (a *assembler) transposeRows512(d dtype, places int, masks func(), load fun
 	a.op("MOVQ SI, R10")
 	a.op("MOVQ BX, R11")
 	for r := range 16 {
+		a.op("PREFETCHT1 (R10)(R13*1)")
 		load(r)
 		if r < 15 { // the rows that there are not read the last one again
 			a.op("DECQ R11")
@@ -145,6 +149,9 @@ func (a *assembler) transpose16() {
 	}
 }
 
+// groupBytes is how far the next group of panels is in a row: packers of columns fetch it.
+func groupBytes(d dtype) int { return 4 * cols512 * d.size }
+
 // across512: neighbouring lanes, of 16 or up to 32, to float32 steps.
 func (a *assembler) across512(d dtype, lanes int) {
 	a.begin(fmt.Sprintf("packs k rows of up to %d columns of %s as float32.", lanes, d.name),
@@ -158,6 +165,7 @@ func (a *assembler) across512(d dtype, lanes int) {
 	a.label("places")
 	for h := range lanes / 16 {
 		a.load512(d, fmt.Sprintf("%d(SI)", 16*d.size*h), fmt.Sprintf("K%d", 1+h), h)
+		a.op("PREFETCHT1 %d(SI)", groupBytes(d)+64*h)
 		a.op("VMOVUPS Z%d, K%d, %d(DI)", h, 3+h, 64*h)
 	}
 	a.op("ADDQ DX, SI")
@@ -183,6 +191,7 @@ func (a *assembler) acrossPairs512(d dtype) {
 	row := func(z int) {
 		if d == bf16 {
 			a.op("VMOVDQU16.Z (SI), K1, Z%d", z)
+			a.op("PREFETCHT1 %d(SI)", groupBytes(d))
 			return
 		}
 		a.load512(d, "(SI)", "K1", 28)
