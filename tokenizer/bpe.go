@@ -35,7 +35,7 @@ type merge struct{ rank, id int32 }
 // bpeConfig is what a BPE model is made of. Merges stand in order of rank.
 type bpeConfig struct {
 	ids          map[string]int32
-	size         int // highest id + 1
+	pieces       []string // by id
 	merges       []pair
 	results      []int32 // ids of the merged pairs
 	unk          string  // "" for none
@@ -48,11 +48,8 @@ const metaspace = "▁"
 
 func newBPE(c bpeConfig) *bpe {
 	m := &bpe{
-		ids: c.ids, pieces: make([]string, c.size), merges: make(map[pair]merge, len(c.merges)),
+		ids: c.ids, pieces: c.pieces, merges: make(map[pair]merge, len(c.merges)),
 		unk: none, fuseUnk: c.fuseUnk, whole: c.ignoreMerges,
-	}
-	for s, id := range c.ids {
-		m.pieces[id] = s
 	}
 	for rank, p := range c.merges { // of a pair that stands twice the last rules
 		m.merges[p] = merge{int32(rank), c.results[rank]}

@@ -3,17 +3,17 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"strconv"
 )
 
 // builder puts a Tokenizer together from a tokenizer.json and what stands beside it.
 type builder struct {
 	file     *file
 	settings settings
+	pieces   []string // the model's vocabulary by id
+	used     []bool   // ids of the model's vocabulary
 	added    []addedToken
-	byText   map[string]int // index in added
-	owner    map[int32]string
+	byText   map[string]int   // index in added
+	byID     map[int32]string // content of an added token
 	warnings []string
 	bad      problems
 }
@@ -24,15 +24,17 @@ func (b *builder) warn(format string, args ...any) {
 
 // build returns the tokenizer, or every problem that was found.
 func (b *builder) build() (*Tokenizer, error) {
+	if err := b.orderVocab(); err != nil {
+		return nil, err
+	}
 	b.addTokens()
-	t := &Tokenizer{bos: none, eos: none, plain: b.settings.split}
+	t := &Tokenizer{bos: none, eos: none, plain: b.settings.split, size: b.size()}
 	b.readSteps(t)
-	t.size = b.size()
-	b.checkSize(t.size)
+	config := b.modelConfig()
 	if err := b.bad.err(); err != nil {
 		return nil, err
 	}
-	t.model = newBPE(b.modelConfig())
+	t.model = newBPE(config)
 	b.bad.add(b.checkUnknown(t))
 	t.added = newAddedVocabulary(b.added, t.normalize)
 	b.findEnds(t)
@@ -40,18 +42,44 @@ func (b *builder) build() (*Tokenizer, error) {
 	return t, b.bad.err()
 }
 
-// addTokens gathers the added tokens: those of tokenizer.json, those of tokenizer_config.json, and the named special
-// tokens that are neither, as Transformers does.
-func (b *builder) addTokens() {
-	b.byText = make(map[string]int)
-	b.owner = make(map[int32]string, len(b.file.model.vocab))
-	for text, id := range b.file.model.vocab {
-		if other, taken := b.owner[id]; taken {
+// orderVocab orders the model's vocabulary by id. Ids so thinly spread that the table would be out of proportion to
+// the file are refused.
+func (b *builder) orderVocab() error {
+	vocab := b.file.model.vocab
+	top := none
+	for _, id := range vocab {
+		top = max(top, id)
+	}
+	if limit := 4*len(vocab) + 1<<16; int(top) >= limit {
+		return fmt.Errorf("%s: model.vocab: ids run up to %d, but there are only %d tokens (up to %d would do)",
+			b.file.doc.file, top, len(vocab), limit-1)
+	}
+	b.pieces, b.used = make([]string, top+1), make([]bool, top+1)
+	for text, id := range vocab {
+		if other := b.pieces[id]; b.used[id] {
 			b.bad.add(fmt.Errorf("%s: model.vocab: id %d belongs to %.40q and to %.40q",
 				b.file.doc.file, id, min(other, text), max(other, text)))
 		}
-		b.owner[id] = text
+		b.pieces[id], b.used[id] = text, true
 	}
+	return nil
+}
+
+// owner returns the token that has this id so far.
+func (b *builder) owner(id int32) (string, bool) {
+	if text, ok := b.byID[id]; ok {
+		return text, true
+	}
+	if int(id) < len(b.used) && b.used[id] {
+		return b.pieces[id], true
+	}
+	return "", false
+}
+
+// addTokens gathers the added tokens: those of tokenizer.json, those of tokenizer_config.json, and the named special
+// tokens that are neither, as Transformers does.
+func (b *builder) addTokens() {
+	b.byText, b.byID = make(map[string]int), make(map[int32]string)
 	for _, a := range b.file.added {
 		b.bad.add(b.addStated(a.token(), *a.ID, b.file.doc.file))
 	}
@@ -73,8 +101,8 @@ func (b *builder) addStated(t addedToken, id int64, file string) error {
 	if t.Content == "" {
 		return nil
 	}
-	if id < 0 || id >= 1<<31-1 {
-		return fmt.Errorf("%s: added token %.40q: id %d is out of range", file, t.Content, id)
+	if id < 0 || id > maxID {
+		return fmt.Errorf("%s: added token %.40q: id %d is not from 0 to %d", file, t.Content, id, maxID)
 	}
 	t.ID = int32(id)
 	if i, twice := b.byText[t.Content]; twice {
@@ -87,7 +115,7 @@ func (b *builder) addStated(t addedToken, id int64, file string) error {
 	if own, ok := b.file.model.vocab[t.Content]; ok && own != t.ID {
 		return fmt.Errorf("%s: added token %.40q has id %d, in the vocabulary it has %d", file, t.Content, t.ID, own)
 	}
-	if other, taken := b.owner[t.ID]; taken && other != t.Content {
+	if other, taken := b.owner(t.ID); taken && other != t.Content {
 		return fmt.Errorf("%s: added token %.40q has id %d, which is that of %.40q", file, t.Content, t.ID, other)
 	}
 	if want := b.nextID(t.Content); want != t.ID {
@@ -103,7 +131,7 @@ func (b *builder) addNamed(t addedToken) {
 		return
 	}
 	t.ID, t.Special = b.nextID(t.Content), true
-	if _, taken := b.owner[t.ID]; taken && b.owner[t.ID] != t.Content {
+	if other, taken := b.owner(t.ID); taken && other != t.Content {
 		t.ID = int32(b.size())
 	}
 	if _, ok := b.file.model.vocab[t.Content]; !ok {
@@ -114,7 +142,7 @@ func (b *builder) addNamed(t addedToken) {
 
 func (b *builder) add(t addedToken) {
 	b.byText[t.Content] = len(b.added)
-	b.owner[t.ID] = t.Content
+	b.byID[t.ID] = t.Content
 	b.added = append(b.added, t)
 }
 
@@ -132,26 +160,18 @@ func (b *builder) nextID(content string) int32 {
 
 // size returns the highest id plus one.
 func (b *builder) size() int {
-	top := none
-	for id := range maps.Keys(b.owner) {
-		top = max(top, id)
+	size := len(b.pieces)
+	for _, t := range b.added {
+		size = max(size, int(t.ID)+1)
 	}
-	return int(top) + 1
-}
-
-// checkSize refuses ids so thinly spread that tables by id would be out of proportion to the file.
-func (b *builder) checkSize(size int) {
-	if limit := 4*len(b.owner) + 1<<16; size > limit {
-		b.bad.add(fmt.Errorf("%s: ids run up to %d, but there are only %d tokens (up to %d would do)",
-			b.file.doc.file, size-1, len(b.owner), limit-1))
-	}
+	return size
 }
 
 // modelConfig resolves the merges.
 func (b *builder) modelConfig() bpeConfig {
 	m := &b.file.model
 	c := bpeConfig{
-		ids: m.vocab, size: b.modelSize(), fuseUnk: m.FuseUnk, byteFallback: m.ByteFallback, ignoreMerges: m.IgnoreMerges,
+		ids: m.vocab, pieces: b.pieces, fuseUnk: m.FuseUnk, byteFallback: m.ByteFallback, ignoreMerges: m.IgnoreMerges,
 		merges: make([]pair, 0, len(m.merges)), results: make([]int32, 0, len(m.merges)),
 	}
 	if m.Unk != nil {
@@ -179,14 +199,6 @@ func (b *builder) modelConfig() bpeConfig {
 			i, g.left, g.right, missing))
 	}
 	return c
-}
-
-func (b *builder) modelSize() int {
-	top := none
-	for _, id := range b.file.model.vocab {
-		top = max(top, id)
-	}
-	return int(top) + 1
 }
 
 // readSteps builds the steps around the model.
@@ -293,7 +305,7 @@ func (b *builder) end(t *Tokenizer, what, named string, processor, config int32)
 		if _, ok := t.Token(id); ok {
 			return id
 		}
-		b.warn("%s: id %s names no token", what, strconv.Itoa(int(id)))
+		b.warn("%s: id %d names no token", what, id)
 	}
 	return none
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"unicode/utf8"
 )
 
 // maxFile is the size of the largest file that is read.
@@ -30,76 +30,46 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// document reads JSON value by value, in the file's order, and says where an error lies.
+// document reads JSON value by value, in the file's order, and says where an error lies. Its text is valid JSON, so
+// only what the values are can be wrong.
 type document struct {
 	file string
 	data []byte
-	dec  *json.Decoder
+	at   int
 }
 
-func newDocument(file string, data []byte) *document {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	return &document{file: file, data: data, dec: dec}
+// newDocument returns the document with this text, or says where it is not JSON.
+func newDocument(file string, data []byte) (*document, error) {
+	d := &document{file: file, data: data}
+	if json.Valid(data) {
+		return d, nil
+	}
+	var discard json.RawMessage
+	err := json.Unmarshal(data, &discard)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		d.at = int(syntax.Offset)
+	}
+	return nil, d.errorf("not JSON: %w", err)
 }
+
+// errorf describes an error at the place that was reached.
+func (d *document) errorf(format string, args ...any) error { return d.errorAt(d.at, format, args...) }
 
 // errorAt describes an error at a byte of the file.
-func (d *document) errorAt(offset int64, format string, args ...any) error {
-	offset = min(offset, int64(len(d.data)))
+func (d *document) errorAt(offset int, format string, args ...any) error {
+	offset = max(0, min(offset, len(d.data)))
 	line := 1 + bytes.Count(d.data[:offset], []byte("\n"))
 	return fmt.Errorf("%s:%d (byte %d): %w", d.file, line, offset, fmt.Errorf(format, args...))
 }
 
-func (d *document) errorf(format string, args ...any) error {
-	return d.errorAt(d.dec.InputOffset(), format, args...)
-}
-
-// broken describes an error of the JSON reader.
-func (d *document) broken(path string, err error) error {
-	var syntax *json.SyntaxError
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return d.errorAt(int64(len(d.data)), "%s: the file ends early", path)
-	case errors.As(err, &syntax):
-		return d.errorAt(syntax.Offset, "%s: %w", path, err)
-	}
-	return d.errorf("%s: %w", path, err)
-}
-
-func (d *document) token(path string) (json.Token, error) {
-	t, err := d.dec.Token()
-	if err != nil {
-		return nil, d.broken(path, err)
-	}
-	return t, nil
-}
-
-// open reads the bracket that begins an object or array.
-func (d *document) open(path string, want json.Delim, kind string) error {
-	t, err := d.token(path)
-	if err != nil {
-		return err
-	}
-	if t != want {
-		return d.errorf("%s: want %s, got %s", path, kind, describe(t))
-	}
-	return nil
-}
-
-func describe(t json.Token) string {
-	switch v := t.(type) {
-	case json.Delim:
-		return fmt.Sprintf("%q", v.String())
-	case string:
-		return fmt.Sprintf("%.40q", v)
-	}
-	return fmt.Sprintf("%.40v", t)
-}
-
-// peek returns the first byte of the value that comes next, 0 at the end of the file.
+// peek goes to the next value or closing bracket and returns its first byte, 0 at the end.
 func (d *document) peek() byte {
-	for _, b := range d.data[d.dec.InputOffset():] {
-		if !strings.ContainsRune(" \t\r\n:,", rune(b)) {
+	for d.at < len(d.data) {
+		switch b := d.data[d.at]; b {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			d.at++
+		default:
 			return b
 		}
 	}
@@ -108,57 +78,105 @@ func (d *document) peek() byte {
 
 // object reads an object; field reads the value of each key.
 func (d *document) object(path string, field func(key string) error) error {
-	if err := d.open(path, '{', "an object"); err != nil {
-		return err
-	}
-	for d.dec.More() {
-		key, err := d.token(path)
-		if err != nil {
-			return err
-		}
-		if err := field(key.(string)); err != nil {
-			return err
-		}
-	}
-	_, err := d.token(path)
-	return err
+	return d.each(path, '{', '}', "an object", func(int) error {
+		return field(d.text(d.raw()))
+	})
 }
 
 // array reads an array; item reads each value.
 func (d *document) array(path string, item func(i int) error) error {
-	if err := d.open(path, '[', "an array"); err != nil {
-		return err
+	return d.each(path, '[', ']', "an array", item)
+}
+
+func (d *document) each(path string, open, end byte, kind string, read func(i int) error) error {
+	if d.peek() != open {
+		return d.errorf("%s: want %s, got %s", path, kind, brief(d.raw()))
 	}
-	for i := 0; d.dec.More(); i++ {
-		if err := item(i); err != nil {
+	d.at++
+	for i := 0; d.peek() != end; i++ {
+		if err := read(i); err != nil {
 			return err
 		}
 	}
-	_, err := d.token(path)
-	return err
+	d.at++
+	return nil
 }
+
+// raw reads one value as it is written.
+func (d *document) raw() json.RawMessage {
+	first := d.peek()
+	start, depth := d.at, 0
+	for d.at < len(d.data) {
+		switch d.data[d.at] {
+		case '"':
+			d.skipString()
+			if depth == 0 {
+				return d.data[start:d.at]
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				d.at++
+				return d.data[start:d.at]
+			}
+			if depth < 0 {
+				return d.data[start:d.at]
+			}
+		case ' ', '\t', '\r', '\n', ',', ':':
+			if first != '{' && first != '[' {
+				return d.data[start:d.at]
+			}
+		}
+		d.at++
+	}
+	return d.data[start:d.at]
+}
+
+// skipString goes past a string.
+func (d *document) skipString() {
+	for d.at++; d.data[d.at] != '"'; d.at++ {
+		if d.data[d.at] == '\\' {
+			d.at++
+		}
+	}
+	d.at++
+}
+
+// text returns the value of a string, "" for anything else.
+func (d *document) text(raw json.RawMessage) string {
+	if !isString(raw) {
+		return ""
+	}
+	inner := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner)
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return ""
+	}
+	return s
+}
+
+func isString(raw json.RawMessage) bool { return len(raw) >= 2 && raw[0] == '"' }
 
 // value reads one value into dst.
 func (d *document) value(path string, dst any) error {
-	if err := d.dec.Decode(dst); err != nil {
-		return d.broken(path, err)
+	raw := d.raw()
+	if err := json.Unmarshal(raw, dst); err != nil {
+		return d.errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
-// raw reads one value unread.
-func (d *document) raw(path string) (json.RawMessage, error) {
-	var v json.RawMessage
-	err := d.value(path, &v)
-	return v, err
-}
-
-// finish checks that nothing follows.
-func (d *document) finish() error {
-	if _, err := d.dec.Token(); !errors.Is(err, io.EOF) {
-		return d.errorf("more text after the end of the JSON object")
+// brief returns the beginning of a value, for errors.
+func brief(raw json.RawMessage) string {
+	if len(raw) > 40 {
+		return string(raw[:40]) + "..."
 	}
-	return nil
+	return string(raw)
 }
 
 // problems gathers errors, the first few of them.

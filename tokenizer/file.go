@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ type file struct {
 	model  modelFile
 	added  []addedFile
 	steps  map[string]json.RawMessage // normalizer, pre_tokenizer, post_processor, decoder
-	places map[string]int64           // where each of them stands
+	places map[string]int             // where each of them stands
 }
 
 // modelFile is the "model" of a tokenizer.json.
@@ -29,13 +30,13 @@ type modelFile struct {
 	vocab            map[string]int32
 	merges           []mergeFile
 	hasVocab, hasAny bool
-	offset           int64
+	offset           int
 }
 
 // mergeFile is a merge as written, with the place where it stands.
 type mergeFile struct {
 	left, right string
-	offset      int64
+	offset      int
 }
 
 // addedFile is an added token as written.
@@ -63,31 +64,27 @@ func (a addedFile) token() addedToken {
 
 // parseFile reads the text of a tokenizer.json. Name is what errors call it.
 func parseFile(name string, data []byte) (*file, error) {
-	f := &file{
-		doc:    newDocument(name, data),
-		steps:  make(map[string]json.RawMessage),
-		places: make(map[string]int64),
+	doc, err := newDocument(name, data)
+	if err != nil {
+		return nil, err
 	}
+	f := &file{doc: doc, steps: make(map[string]json.RawMessage), places: make(map[string]int)}
 	var bad problems
-	err := f.doc.object("tokenizer", func(key string) error {
+	bad.add(doc.object("tokenizer", func(key string) error {
 		switch key {
 		case "model":
 			return f.readModel(&bad)
 		case "added_tokens":
 			return f.readAdded(&bad)
 		case "normalizer", "pre_tokenizer", "post_processor", "decoder":
-			f.places[key] = f.doc.dec.InputOffset()
-			raw, err := f.doc.raw(key)
-			f.steps[key] = raw
-			return err
+			doc.peek()
+			f.places[key] = doc.at
+			f.steps[key] = doc.raw()
+		default:
+			doc.raw()
 		}
-		_, err := f.doc.raw(key)
-		return err
-	})
-	if err == nil {
-		err = f.doc.finish()
-	}
-	bad.add(err)
+		return nil
+	}))
 	if bad.err() == nil {
 		bad.add(f.checkModel())
 	}
@@ -113,7 +110,8 @@ func (f *file) readAdded(bad *problems) error {
 func (f *file) readModel(bad *problems) error {
 	m := &f.model
 	m.hasAny = true
-	m.offset = f.doc.dec.InputOffset()
+	f.doc.peek()
+	m.offset = f.doc.at
 	return f.doc.object("model", func(key string) error {
 		path := "model." + key
 		switch key {
@@ -138,101 +136,66 @@ func (f *file) readModel(bad *problems) error {
 		case "merges":
 			return f.readMerges(bad)
 		}
-		_, err := f.doc.raw(path)
-		return err
+		f.doc.raw()
+		return nil
 	})
 }
 
 // readVocab reads {"token": id}. A vocabulary of another shape is that of another model, which checkModel names.
 func (f *file) readVocab(bad *problems) error {
-	if next := f.doc.peek(); next != '{' {
-		_, err := f.doc.raw("model.vocab")
-		return err
+	d, m := f.doc, &f.model
+	if d.peek() != '{' {
+		d.raw()
+		return nil
 	}
-	m := &f.model
 	m.hasVocab = true
 	m.vocab = make(map[string]int32)
-	return f.doc.object("model.vocab", func(token string) error {
-		t, err := f.doc.token("model.vocab")
-		if err != nil {
-			return err
+	return d.object("model.vocab", func(token string) error {
+		raw := d.raw()
+		id, err := strconv.ParseInt(string(raw), 10, 32)
+		if err != nil || id < 0 || id > maxID {
+			bad.add(d.errorf("model.vocab: %.40q: want an id from 0 to %d, got %s", token, maxID, brief(raw)))
+			return nil
 		}
-		id, ok := idOf(t)
-		if _, bracket := t.(json.Delim); bracket {
-			return f.doc.errorf("model.vocab: %.40q: want an id, got %s", token, describe(t))
+		if before, twice := m.vocab[token]; twice {
+			bad.add(d.errorf("model.vocab: %.40q stands twice, as %d and as %d", token, before, id))
+			return nil
 		}
-		switch before, twice := m.vocab[token]; {
-		case !ok:
-			bad.add(f.doc.errorf("model.vocab: %.40q: want an id from 0 to %d, got %s", token, math.MaxInt32-1, describe(t)))
-		case twice:
-			bad.add(f.doc.errorf("model.vocab: %.40q stands twice, as %d and as %d", token, before, id))
-		default:
-			m.vocab[token] = id
-		}
+		m.vocab[token] = int32(id)
 		return nil
 	})
 }
 
-// idOf returns the id that a JSON number gives.
-func idOf(t json.Token) (int32, bool) {
-	n, ok := t.(json.Number)
-	if !ok {
-		return 0, false
-	}
-	id, err := n.Int64()
-	return int32(id), err == nil && id >= 0 && id < math.MaxInt32
-}
+// maxID is the highest id there may be: the number of ids is still an int32.
+const maxID = math.MaxInt32 - 1
 
 // readMerges reads merges in both forms: "a b" and ["a", "b"].
 func (f *file) readMerges(bad *problems) error {
-	return f.doc.array("model.merges", func(i int) error {
-		t, err := f.doc.token("model.merges")
-		if err != nil {
-			return err
-		}
-		var left, right string
-		ok := false
-		switch v := t.(type) {
-		case string:
-			left, right, ok = strings.Cut(v, " ")
-			ok = ok && !strings.Contains(right, " ")
-		case json.Delim:
-			if v != '[' {
-				return f.doc.errorf("model.merges[%d]: want two tokens, got %s", i, describe(t))
-			}
-			if left, right, ok, err = f.readPair(i); err != nil {
-				return err
-			}
-		}
-		if !ok {
-			bad.add(f.doc.errorf("model.merges[%d]: want two tokens, got %s", i, describe(t)))
+	d := f.doc
+	return d.array("model.merges", func(i int) error {
+		d.peek()
+		g, raw := mergeFile{offset: d.at}, d.raw()
+		if !g.read(d, raw) {
+			bad.add(d.errorAt(g.offset, "model.merges[%d]: want two tokens, got %s", i, brief(raw)))
 			return nil
 		}
-		f.model.merges = append(f.model.merges, mergeFile{left, right, f.doc.dec.InputOffset()})
+		f.model.merges = append(f.model.merges, g)
 		return nil
 	})
 }
 
-// readPair reads the rest of ["a", "b"].
-func (f *file) readPair(i int) (left, right string, ok bool, err error) {
-	path := fmt.Sprintf("model.merges[%d]", i)
-	var parts [2]string
-	n := 0
-	for ; f.doc.dec.More(); n++ {
-		t, err := f.doc.token(path)
-		if err != nil {
-			return "", "", false, err
-		}
-		s, text := t.(string)
-		if !text {
-			return "", "", false, f.doc.errorf("%s: want a token, got %s", path, describe(t))
-		}
-		if n < 2 {
-			parts[n] = s
-		}
+// read takes the two tokens from a merge as it is written.
+func (g *mergeFile) read(d *document, raw json.RawMessage) (ok bool) {
+	if isString(raw) {
+		g.left, g.right, ok = strings.Cut(d.text(raw), " ")
+		return ok && !strings.Contains(g.right, " ")
 	}
-	_, err = f.doc.token(path)
-	return parts[0], parts[1], n == 2, err
+	var pair []*string
+	if err := json.Unmarshal(raw, &pair); err != nil || len(pair) != 2 || pair[0] == nil || pair[1] == nil {
+		return false
+	}
+	g.left, g.right = *pair[0], *pair[1]
+	return true
 }
 
 // checkModel says what about the model is not BPE as it is known here.

@@ -104,8 +104,12 @@ func (s *settings) read(dir string) ([]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return false
 		}
+		var d *document
 		if err == nil {
-			err = read(newDocument(path, data))
+			d, err = newDocument(path, data)
+		}
+		if err == nil {
+			err = read(d)
 		}
 		bad.add(err)
 		paths = append(paths, path)
@@ -139,7 +143,7 @@ func exists(path string) bool {
 var roles = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 
 func (s *settings) readTokenizerConfig(d *document) error {
-	err := d.object("tokenizer_config", func(key string) error {
+	return d.object("tokenizer_config", func(key string) error {
 		switch key {
 		case "added_tokens_decoder":
 			s.addedFile = d.file
@@ -149,89 +153,54 @@ func (s *settings) readTokenizerConfig(d *document) error {
 		}
 		return s.readNamed(d, key)
 	})
-	if err == nil {
-		err = d.finish()
-	}
-	return err
 }
 
 func (s *settings) readSpecialTokens(d *document) error {
-	err := d.object("special_tokens_map", func(key string) error { return s.readNamed(d, key) })
-	if err == nil {
-		err = d.finish()
-	}
-	return err
+	return d.object("special_tokens_map", func(key string) error { return s.readNamed(d, key) })
 }
 
-// readNamed reads the value of key if it names special tokens. A later file overrides an earlier one.
+// readNamed reads the value of key and notes the special tokens that it names, if that is what it does.
 func (s *settings) readNamed(d *document, key string) error {
-	raw, err := d.raw(key)
-	if err != nil || absent(raw) {
-		return err
+	if key == "additional_special_tokens" || key == "extra_special_tokens" {
+		return s.readExtra(d, key)
 	}
+	raw := d.raw()
 	switch {
-	case strings.HasSuffix(key, "_token") && (raw[0] == '"' || raw[0] == '{'):
-		tok, err := specialToken(d, key, raw)
-		if err != nil {
-			return err
-		}
-		s.name(key, tok)
+	case absent(raw) || !strings.HasSuffix(key, "_token"):
+		return nil
+	case raw[0] == '"' || raw[0] == '{':
+		return s.readToken(d, key, key, raw)
 	case slices.Contains(roles, key):
-		return d.errorf("%s: want a token as a string or an object, got %.40s", key, raw)
-	case key == "additional_special_tokens" || key == "extra_special_tokens":
-		return s.readExtra(d, key, raw)
+		return d.errorf("%s: want a token as a string or an object, got %s", key, brief(raw))
 	}
 	return nil
 }
 
-// readExtra reads special tokens without a role: a list, or an object whose values they are.
-func (s *settings) readExtra(d *document, key string, raw json.RawMessage) error {
-	if raw[0] == '{' {
-		return newDocument(d.file, raw).extras(s, key)
+// readExtra reads special tokens without a role of their own: a list, or an object whose values they are.
+func (s *settings) readExtra(d *document, key string) error {
+	switch d.peek() {
+	case '{':
+		return d.object(key, func(role string) error { return s.readToken(d, key, role, d.raw()) })
+	case '[':
+		return d.array(key, func(int) error { return s.readToken(d, key, "", d.raw()) })
 	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return d.errorf("%s: %w", key, err)
-	}
-	for _, r := range list {
-		tok, err := specialToken(d, key, r)
-		if err != nil {
-			return err
-		}
-		s.name("", tok)
-	}
+	d.raw()
 	return nil
 }
 
-// extras reads {"role": token}.
-func (d *document) extras(s *settings, key string) error {
-	return d.object(key, func(role string) error {
-		raw, err := d.raw(role)
-		if err != nil {
-			return err
-		}
-		tok, err := specialToken(d, role, raw)
-		if err == nil {
-			s.name(role, tok)
-		}
-		return err
-	})
-}
-
-// specialToken reads a token that is given as a string or as {"content": ...}.
-func specialToken(d *document, key string, raw json.RawMessage) (addedToken, error) {
-	var a addedFile
-	var err error
-	if len(raw) > 0 && raw[0] == '"' {
-		err = json.Unmarshal(raw, &a.Content)
-		a.Special = true
+// readToken notes a special token that is given as a string or as {"content": ...}.
+func (s *settings) readToken(d *document, key, role string, raw json.RawMessage) error {
+	a := addedFile{Special: true}
+	if isString(raw) {
+		a.Content = d.text(raw)
 	} else {
-		err = json.Unmarshal(raw, &a)
+		a.Special = false
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return d.errorf("%s: %w", key, err)
+		}
 	}
-	if err != nil {
-		return addedToken{}, d.errorf("%s: %w", key, err)
-	}
-	return a.token(), nil
+	s.name(role, a.token())
+	return nil
 }
 
 // name notes a special token. The token of a role replaces the one before it.
@@ -288,7 +257,7 @@ func (s *settings) readAddedDecoder(d *document) error {
 // readAddedTokens reads added_tokens.json, {"content": id}. Tokens that have a role are special.
 func (s *settings) readAddedTokens(d *document) error {
 	s.addedFile, s.legacy = d.file, true
-	err := d.object("added_tokens", func(content string) error {
+	return d.object("added_tokens", func(content string) error {
 		var id int64
 		if err := d.value("added_tokens", &id); err != nil {
 			return err
@@ -297,20 +266,12 @@ func (s *settings) readAddedTokens(d *document) error {
 		s.added = append(s.added, addedFile{ID: &id, Content: content, Special: special})
 		return nil
 	})
-	if err == nil {
-		err = d.finish()
-	}
-	return err
 }
 
 // readConfig reads bos_token_id and eos_token_id of config.json: a number, or a list whose first is meant.
 func (s *settings) readConfig(d *document) error {
-	err := d.object("config", func(key string) error {
-		raw, err := d.raw(key)
-		if err != nil {
-			return err
-		}
-		switch key {
+	return d.object("config", func(key string) (err error) {
+		switch raw := d.raw(); key {
 		case "bos_token_id":
 			s.bosID, err = firstID(d, key, raw)
 		case "eos_token_id":
@@ -318,10 +279,6 @@ func (s *settings) readConfig(d *document) error {
 		}
 		return err
 	})
-	if err == nil {
-		err = d.finish()
-	}
-	return err
 }
 
 func firstID(d *document, key string, raw json.RawMessage) (int32, error) {

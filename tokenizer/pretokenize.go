@@ -172,17 +172,17 @@ func (sp split) join(parts []part) []part {
 	case removed:
 		return slices.DeleteFunc(parts, func(p part) bool { return p.match })
 	case contiguous:
-		return merge2(parts, func(a, b part) bool { return a.match == b.match })
+		return joinParts(parts, func(a, b part) bool { return a.match == b.match })
 	case withPrevious:
-		return merge2(parts, func(a, b part) bool { return b.match && !a.match })
+		return joinParts(parts, func(a, b part) bool { return b.match && !a.match })
 	case withNext:
-		return mergeBack(parts)
+		return joinNext(parts)
 	}
 	return parts
 }
 
-// merge2 joins each part to the one before it where wanted; joins looks at the parts as they were.
-func merge2(parts []part, joins func(a, b part) bool) []part {
+// joinParts joins each part to the one before it where wanted; joins looks at the parts as they were.
+func joinParts(parts []part, joins func(a, b part) bool) []part {
 	out := parts[:0]
 	var last part
 	for i, p := range parts {
@@ -196,8 +196,8 @@ func merge2(parts []part, joins func(a, b part) bool) []part {
 	return out
 }
 
-// mergeBack joins each match to the part after it, unless that is a match too.
-func mergeBack(parts []part) []part {
+// joinNext joins each match to the part after it, unless that is a match too.
+func joinNext(parts []part) []part {
 	out := parts[:0]
 	for i := 0; i < len(parts); i++ {
 		p := parts[i]

@@ -23,6 +23,10 @@ func newPattern(source string) (pattern, error) {
 	if s := known(source); s != nil {
 		return s, nil
 	}
+	return newExpression(source)
+}
+
+func newExpression(source string) (pattern, error) {
 	var e expression
 	body := source
 	if body, e.tail = strings.CutSuffix(source, "|"+spaceTail); !e.tail {
@@ -177,9 +181,9 @@ func (t *translator) escape() {
 		t.swap(2, `\P{Nd}`)
 	case c == 'u':
 		t.codePoint()
-	case c == 'x' && !strings.HasPrefix(t.rest, `\x{`):
-		t.refuse(`\x without braces`)
-	case strings.IndexByte("pPxrntfv", c) >= 0:
+	case c == 'p' || c == 'P' || c == 'x':
+		t.braced()
+	case strings.IndexByte("rntfv", c) >= 0:
 		t.take(2)
 	case c < utf8.RuneSelf && isPunctuation(rune(c)):
 		t.take(2)
@@ -188,6 +192,16 @@ func (t *translator) escape() {
 	default:
 		t.refuse(`the escape \` + string([]rune(t.rest[1:])[0]))
 	}
+}
+
+// braced moves an escape with an argument in braces, such as \p{L}.
+func (t *translator) braced() {
+	end := strings.IndexByte(t.rest, '}')
+	if end < 0 || t.rest[2] != '{' {
+		t.refuse("the escape " + t.rest[:2] + " without braces")
+		return
+	}
+	t.take(end + 1)
 }
 
 // white writes \s or \S with all of Unicode's white space.

@@ -1,0 +1,193 @@
+package tokenizer
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzParse(f *testing.F) {
+	for _, name := range small {
+		text, err := os.ReadFile(data(f, name+".json"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(text) < 7000 {
+			f.Add(text)
+		}
+	}
+	for _, seed := range []string{
+		minimal(okModel), minimal(okModel + `, "unk_token": "a", "ignore_merges": true, "byte_fallback": true`),
+		minimal(badModel + `[["a", "b"]]`), minimal(okModel, `"added_tokens": [{"id": 5, "content": "x", "lstrip": true}]`),
+		minimal(okModel, `"pre_tokenizer": {"type":"Split","pattern":{"Regex":"\\s?\\p{L}+"},"behavior":"Removed","invert":true}`),
+		minimal(okModel, `"decoder": {"type":"Strip","content":"a","start":1,"stop":4294967295}`),
+		minimal(`"vocab": {"": 0, "a": 1}, "merges": [["", "a"]]`), `{"model":{"vocab":{"a":2147483646}}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := parseFile("fuzz.json", text)
+		if err != nil {
+			mustName(t, err, "fuzz.json")
+			return
+		}
+		tok, err := (&builder{file: file, settings: settings{bosID: none, eosID: none}}).build()
+		if err != nil {
+			mustName(t, err, "fuzz.json")
+			return
+		}
+		for _, in := range []string{"", "a b", " <s>ab\n\n  x1", "\xff好🙂"} {
+			ids := tok.Encode(in)
+			for _, id := range ids {
+				if _, ok := tok.Token(id); !ok || int(id) >= tok.VocabSize() {
+					t.Fatalf("Encode(%q) gave id %d, which is no token", in, id)
+				}
+			}
+			if whole, parts := tok.Decode(ids), streamed(tok.Stream(), ids); whole != parts {
+				t.Fatalf("Decode %q, Stream %q", whole, parts)
+			}
+			tok.EncodeContinuation(in)
+			tok.WithoutSpecials().Encode(in)
+		}
+	})
+}
+
+func mustName(t *testing.T, err error, file string) {
+	t.Helper()
+	if !strings.Contains(err.Error(), file) {
+		t.Fatalf("the error does not name the file: %v", err)
+	}
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte(`{"bos_token": "<s>", "eos_token": {"content": "</s>"}, "additional_special_tokens": ["a", {"content": "b"}]}`))
+	f.Add([]byte(`{"added_tokens_decoder": {"1": {"content": "x"}}, "extra_special_tokens": {"a_token": "b"}}`))
+	f.Add([]byte(`{"bos_token_id": [1], "eos_token_id": 2}`))
+	f.Add([]byte(`{"x": 3}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, read := range []func(*settings, *document) error{
+			(*settings).readTokenizerConfig, (*settings).readSpecialTokens, (*settings).readAddedTokens, (*settings).readConfig,
+		} {
+			d, err := newDocument("fuzz.json", text)
+			if err == nil {
+				err = read(&settings{}, d)
+			}
+			if err != nil {
+				mustName(t, err, "fuzz.json")
+			}
+		}
+	})
+}
+
+func FuzzEncode(f *testing.F) {
+	for _, s := range []string{"", " a  b\n", "The patient's dose: 12.5 mg", "<s>a</s>", "好🙂é\u0301", "\xff\xc3", "▁ ▁", "[L] a [R] dose"} {
+		f.Add(s)
+	}
+	toks := make(map[string]*Tokenizer)
+	for _, name := range small {
+		toks[name] = loadSmall(f, name)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for name, tok := range toks {
+			ids := tok.Encode(text)
+			if whole, parts := tok.Decode(ids), streamed(tok.Stream(), ids); whole != parts {
+				t.Fatalf("%s: Decode %q, Stream %q", name, whole, parts)
+			}
+			if again := tok.Encode(text); !slices.Equal(ids, again) {
+				t.Fatalf("%s: Encode gave %v, then %v", name, ids, again)
+			}
+			if plain := tok.WithoutSpecials().Encode(text); slices.ContainsFunc(plain, func(id int32) bool {
+				return tok.Special(id) && id != tok.model.unk
+			}) {
+				t.Fatalf("%s: a special token in %v", name, plain)
+			}
+			checkContinuation(t, name, tok, text)
+		}
+		if !utf8.ValidString(text) {
+			return
+		}
+		if bytes := toks["llama3"]; !hasAdded(bytes, text) {
+			if got := bytes.Decode(bytes.Encode(text)); got != text {
+				t.Fatalf("byte-level: %q came back as %q", text, got)
+			}
+		}
+		if sp := toks["sp"]; !hasAdded(sp, text) && !strings.Contains(text, "▁") && !strings.Contains(text, "<0x") {
+			if got := sp.Decode(sp.Encode(text)); got != text {
+				t.Fatalf("byte fallback: %q came back as %q", text, got)
+			}
+		}
+	})
+}
+
+// checkContinuation cuts text after each line break, which is a token of its own in the SentencePiece vocabulary.
+func checkContinuation(t *testing.T, name string, tok *Tokenizer, text string) {
+	t.Helper()
+	head, tail, found := strings.Cut(text, "\n")
+	if name != "sp" || !found {
+		return
+	}
+	head += "\n"
+	got := append(tok.Encode(head), tok.EncodeContinuation(tail)...)
+	if want := tok.Encode(text); !slices.Equal(got, want) {
+		t.Fatalf("%q then %q\n got %v\nwant %v", head, tail, got, want)
+	}
+}
+
+func hasAdded(tok *Tokenizer, text string) bool {
+	for content := range tok.added.ids {
+		if strings.Contains(text, content) {
+			return true
+		}
+	}
+	return false
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{1, 230, 160, 3, 2})
+	f.Add([]byte{200, 200, 255, 0})
+	toks := make([]*Tokenizer, len(small))
+	for i, name := range small {
+		toks[i] = loadSmall(f, name)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		ids := make([]int32, 0, len(raw))
+		for i, b := range raw {
+			ids = append(ids, int32(b)*int32(1+i%3)-1)
+		}
+		for i, tok := range toks {
+			whole := tok.Decode(ids)
+			if parts := streamed(tok.Stream(), ids); whole != parts {
+				t.Fatalf("%s: Decode %q, Stream %q", small[i], whole, parts)
+			}
+			if !utf8.ValidString(whole) {
+				t.Fatalf("%s: %q is not UTF-8", small[i], whole)
+			}
+		}
+	})
+}
+
+func FuzzPattern(f *testing.F) {
+	for _, p := range []string{patternGPT2, patternLlama3, `\s?\p{L}+`, `[^\s\d]|x+?`, `(?i:a)|[\u4e00-\u9fa5]`, `[\S-x]`, `a{2,3}`} {
+		f.Add(p, "a b\n 12 é好")
+	}
+	f.Fuzz(func(t *testing.T, source, text string) {
+		for _, build := range []func(string) (pattern, error){newPattern, newExpression} {
+			p, err := build(source)
+			if err != nil {
+				continue
+			}
+			for rest := text; rest != ""; {
+				start, end := p.find(rest)
+				if start < 0 {
+					break
+				}
+				if end <= start || end > len(rest) {
+					t.Fatalf("%q in %q: from %d to %d", source, rest, start, end)
+				}
+				rest = rest[end:]
+			}
+		}
+	})
+}

@@ -1,0 +1,220 @@
+package tokenizer
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// shared returns a path in ../shared, which holds larger reference data; the test is skipped where it is absent.
+func shared(t testing.TB, parts ...string) string {
+	t.Helper()
+	path := filepath.Join(append([]string{root(t), "..", "shared"}, parts...)...)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no reference data: %v", err)
+	}
+	return path
+}
+
+func loadShared(t testing.TB, parts ...string) *Tokenizer {
+	t.Helper()
+	tok, err := Load(shared(t, parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// TestLlamaCpp runs llama.cpp's own vocabulary tests.
+func TestLlamaCpp(t *testing.T) {
+	for _, c := range []struct{ vocab, cases string }{
+		{"llama1-hf", "spm"}, {"llama2", "spm"}, {"llama3", "bpe"},
+	} {
+		t.Run(c.vocab, func(t *testing.T) {
+			tok := loadShared(t, "tokenizers", c.vocab)
+			base := "ggml-vocab-llama-" + c.cases + ".gguf"
+			in, err := os.ReadFile(shared(t, "tokenizers", "llama.cpp", base+".inp"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := os.ReadFile(shared(t, "tokenizers", "llama.cpp", base+".out"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts := strings.Split(string(in), "\n__ggml_vocab_test__\n")
+			lines := strings.Split(string(out), "\n")
+			if len(texts) != len(lines) || len(texts) < 40 {
+				t.Fatalf("%d texts, %d results", len(texts), len(lines))
+			}
+			for i, text := range texts {
+				if got, want := tok.Encode(text), numbers(t, lines[i]); !slices.Equal(got, want) {
+					t.Errorf("Encode(%q)\n got %v\nwant %v", text, got, want)
+				}
+			}
+		})
+	}
+}
+
+func numbers(t *testing.T, line string) []int32 {
+	t.Helper()
+	ids := []int32{}
+	for _, f := range strings.Fields(line) {
+		n, err := strconv.ParseInt(f, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, int32(n))
+	}
+	return ids
+}
+
+func TestSharedEnds(t *testing.T) {
+	for _, c := range []struct {
+		path           []string
+		bos, eos, size int // -1 for none
+	}{
+		{[]string{"tokenizers", "llama1-hf"}, 1, 2, 32001},
+		{[]string{"tokenizers", "llama2"}, 1, -1, 32000},   // nothing beside tokenizer.json names an EOS
+		{[]string{"tokenizers", "llama3"}, -1, -1, 128256}, // it has no post-processor either
+		{[]string{"models", "stories260K"}, 1, 2, 512},
+		{[]string{"goldens", "stories260k-bioinstruct", "model"}, 1, 2, 512},
+	} {
+		tok := loadShared(t, c.path...)
+		bos, _ := tok.BOS()
+		eos, _ := tok.EOS()
+		if int(bos) != c.bos || int(eos) != c.eos || tok.VocabSize() != c.size {
+			t.Errorf("%v: BOS %d, EOS %d, size %d; want %d, %d, %d", c.path, bos, eos, tok.VocabSize(), c.bos, c.eos, c.size)
+		}
+		if w := tok.Warnings(); len(w) > 0 {
+			t.Errorf("%v: warnings %q", c.path, w)
+		}
+	}
+}
+
+// TestStoriesRows tokenises the rows of the stories case as it was made: BOS, prompt, answer, EOS, cut at 512.
+func TestStoriesRows(t *testing.T) {
+	dir := shared(t, "goldens", "stories260k-bioinstruct")
+	tok := loadShared(t, "goldens", "stories260k-bioinstruct", "model")
+	var spec struct {
+		WithInput    string `json:"prompt_input"`
+		WithoutInput string `json:"prompt_no_input"`
+	}
+	readJSON(t, filepath.Join(dir, "case.json"), &spec)
+	bos, _ := tok.BOS()
+	eos, _ := tok.EOS()
+	texts, rows := lines(t, filepath.Join(dir, "text.jsonl")), lines(t, filepath.Join(dir, "rows.jsonl"))
+	if len(texts) != len(rows) || len(rows) != 500 {
+		t.Fatalf("%d texts, %d rows, want 500", len(texts), len(rows))
+	}
+	for i := range rows {
+		var row struct {
+			InputIDs []int32 `json:"input_ids"`
+		}
+		if err := json.Unmarshal(rows[i], &row); err != nil {
+			t.Fatal(err)
+		}
+		var text struct{ Template, Instruction, Input, Output string }
+		if err := json.Unmarshal(texts[i], &text); err != nil {
+			t.Fatal(err)
+		}
+		prompt := spec.WithoutInput
+		if text.Template == "input" {
+			prompt = spec.WithInput
+		}
+		prompt = strings.NewReplacer("{instruction}", text.Instruction, "{input}", text.Input).Replace(prompt)
+		ids := append([]int32{bos}, tok.Encode(prompt)...)
+		ids = append(append(ids, tok.EncodeContinuation(text.Output)...), eos)
+		if ids = ids[:min(len(ids), 512)]; !slices.Equal(ids, row.InputIDs) {
+			t.Fatalf("row %d\n got %v\nwant %v", i, ids, row.InputIDs)
+		}
+		whole := append([]int32{bos}, tok.Encode(prompt+text.Output)...)
+		if n := min(len(whole), 512); !slices.Equal(whole[:n], row.InputIDs[:n]) {
+			t.Fatalf("row %d in one piece\n got %v\nwant %v", i, whole[:n], row.InputIDs)
+		}
+	}
+}
+
+// TestStoriesGolden decodes the greedy text of the real model.
+func TestStoriesGolden(t *testing.T) {
+	var golden struct {
+		IDs  []int32 `json:"greedy_ids"`
+		Text string
+	}
+	readJSON(t, shared(t, "models", "stories260K", "GOLDEN_derived.json"), &golden)
+	tok := loadShared(t, "models", "stories260K")
+	if got := tok.Decode(golden.IDs); got != golden.Text {
+		t.Errorf("Decode\n got %q\nwant %q", got, golden.Text)
+	}
+	if got := streamed(tok.Stream(), golden.IDs); got != golden.Text {
+		t.Errorf("Stream\n got %q\nwant %q", got, golden.Text)
+	}
+}
+
+func lines(t *testing.T, path string) [][]byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var list [][]byte
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<22)
+	for sc.Scan() {
+		list = append(list, slices.Clone(sc.Bytes()))
+	}
+	if err := sc.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+const prose = "The patient received metformin 500 mg twice daily and was followed up for 12.5 weeks (p < 0.05). "
+
+func BenchmarkLoad(b *testing.B) {
+	for _, name := range []string{"llama2", "llama3"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				loadShared(b, "tokenizers", name)
+			}
+		})
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	texts := map[string]string{
+		"prose":  strings.Repeat(prose, 1e6/len(prose)),
+		"word":   strings.Repeat("a", 1e6),
+		"spaces": strings.Repeat(" ", 1e6),
+		"bytes":  strings.Repeat("🙂é", 166_666),
+	}
+	for _, name := range []string{"llama2", "llama3"} {
+		tok := loadShared(b, "tokenizers", name)
+		for what, text := range texts {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				b.SetBytes(int64(len(text)))
+				for b.Loop() {
+					tok.Encode(text)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, name := range []string{"llama2", "llama3"} {
+		tok := loadShared(b, "tokenizers", name)
+		ids := tok.Encode(strings.Repeat(prose, 1e6/len(prose)))
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(1e6)
+			for b.Loop() {
+				tok.Decode(ids)
+			}
+		})
+	}
+}
