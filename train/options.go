@@ -2,6 +2,12 @@ package train
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/biolora/biolora/model"
 )
 
 // Options are the numbers of a run, with Hugging Face's names and meanings. Every field is taken as it stands,
@@ -21,20 +27,25 @@ type Options struct {
 	MaxGradNorm               float64 // clip the global norm; 0: no clipping
 	Seed                      uint64  // of shuffling, dropout and the validation split
 	Shuffle                   bool    // a new order each epoch; otherwise the file's
-	MaxSeqLength              int     // longer rows are cut on the right; 0: min(1024, max_position_embeddings)
 	TrainOnInputs             bool    // the loss counts the prompt too
 
-	ValSetSize         float64 // rows held out: a number from 1 on, a share below 1; 0: none
-	EvalSteps          int     // evaluate every so many steps, and at the end; 0: at the end of each epoch
-	LoadBestModelAtEnd bool    // leave the best evaluation's adapter, not the last one
+	// MaxSeqLength is where longer rows are cut on the right. 0: text at min(1024, max_position_embeddings),
+	// pre-tokenised rows not at all.
+	MaxSeqLength int
 
-	// OutputDir receives events.jsonl, the adapter and best/. Empty: nothing is written.
+	ValSetSize         float64 // rows held out: a number from 1 on, a share below 1 (rounded up); 0: none
+	EvalSteps          int     // evaluate every so many steps, and at the end; 0: at the end of each epoch
+	LoadBestModelAtEnd bool    // leave the adapter of the evaluation with the lowest loss, not the last one
+
+	// OutputDir receives events.jsonl, the adapter and, with a validation set, best/: the adapter of the evaluation
+	// with the lowest loss (of those after a step, as in Hugging Face's Trainer). It may exist, but not hold an
+	// events.jsonl. Empty: nothing is written.
 	OutputDir string
 
 	// Hooks see the run as it goes, in order.
 	Hooks []Hook
 
-	// Reduce makes one sum of the processes' sums at the end of each window, before the division by the label
+	// Reduce makes one sum of all processes' sums at the end of each window, before the division by the label
 	// tokens; nil on one process.
 	Reduce func(ctx context.Context, sums *Sums) error
 }
@@ -43,6 +54,7 @@ type Options struct {
 type Sums struct {
 	Loss        float64 // of all token losses
 	LabelTokens int
+	Params      *model.Params // hold the sums of the gradients
 }
 
 // Defaults is the one table of defaults; the help prints it, YAML overrides it, run.yaml records it.
@@ -60,6 +72,57 @@ func Defaults() Options {
 		Seed:                      42,
 		Shuffle:                   true,
 	}
+}
+
+// most bounds the counts of Options, so that their products are numbers too.
+const most = 1 << 30
+
+// Validate gathers everything that is wrong with the options.
+func (o Options) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	// A zero here makes no sense: most likely the options did not start from Defaults.
+	positive := func(name string, v float64) {
+		if v == 0 {
+			check(false, "%s is 0; start from Defaults", name)
+			return
+		}
+		check(v > 0 && !math.IsInf(v, 0), "%s is %v; it must be above 0", name, v)
+	}
+	count := func(name string, v, lowest int) {
+		check(v >= lowest && v <= most, "%s is %d; it must be from %d to %d", name, v, lowest, most)
+	}
+	within := func(name string, v, lowest, below float64) {
+		check(v >= lowest && v < below, "%s is %v; it must be at least %v and below %v", name, v, lowest, below)
+	}
+	positive("PerDeviceTrainBatchSize", float64(o.PerDeviceTrainBatchSize))
+	positive("GradientAccumulationSteps", float64(o.GradientAccumulationSteps))
+	check(o.PerDeviceTrainBatchSize <= most, "PerDeviceTrainBatchSize is %d; it must be at most %d", o.PerDeviceTrainBatchSize, most)
+	check(o.GradientAccumulationSteps <= most, "GradientAccumulationSteps is %d; it must be at most %d", o.GradientAccumulationSteps, most)
+	count("MaxSteps", o.MaxSteps, 0)
+	if o.MaxSteps == 0 {
+		positive("NumTrainEpochs", o.NumTrainEpochs)
+	}
+	positive("LearningRate", o.LearningRate)
+	check(knownSchedule(o.LRSchedulerType), "LRSchedulerType is %q; it must be %s", o.LRSchedulerType, strings.Join(schedules, ", "))
+	count("WarmupSteps", o.WarmupSteps, 0)
+	check(o.WarmupRatio >= 0 && o.WarmupRatio <= 1, "WarmupRatio is %v; it must be from 0 to 1", o.WarmupRatio)
+	within("WeightDecay", o.WeightDecay, 0, math.Inf(1))
+	within("AdamBeta1", o.AdamBeta1, 0, 1)
+	within("AdamBeta2", o.AdamBeta2, 0, 1)
+	positive("AdamEpsilon", o.AdamEpsilon)
+	within("MaxGradNorm", o.MaxGradNorm, 0, math.Inf(1))
+	count("MaxSeqLength", o.MaxSeqLength, 0)
+	within("ValSetSize", o.ValSetSize, 0, most)
+	check(o.ValSetSize < 1 || o.ValSetSize == math.Trunc(o.ValSetSize), "ValSetSize is %v; it must be a share below 1 or a whole number", o.ValSetSize)
+	count("EvalSteps", o.EvalSteps, 0)
+	check(o.EvalSteps == 0 || o.ValSetSize != 0, "EvalSteps is %d, but there is nothing to evaluate on: ValSetSize is 0", o.EvalSteps)
+	check(!o.LoadBestModelAtEnd || o.ValSetSize != 0, "LoadBestModelAtEnd needs a validation set: ValSetSize is 0")
+	return errors.Join(errs...)
 }
 
 // Hook is told what happens in a run. Its methods are called between steps on the goroutine of Run; an error ends
@@ -130,12 +193,12 @@ type EvalEvent struct {
 type Result struct {
 	Steps          int
 	Loss           float64 // of the last step
-	EvalLoss       float64 // of the adapter that is left; NaN without a validation set
+	EvalLoss       float64 // of the adapter that is left; NaN where it was not evaluated
 	EvalLossBefore float64 // of the adapter before the first step; NaN without a validation set
-	BestStep       int
-	BestEvalLoss   float64
-	Interrupted    bool // the context ended before the run did
-	Seconds        float64
+	BestStep       int     // of the evaluation with the lowest loss; 0 without one
+	BestEvalLoss   float64 // its loss; NaN without one
+	Interrupted    bool    // the context ended before the run did
+	Seconds        float64 // from the first evaluation or step to the saved adapter
 }
 
 // NopHook does nothing.

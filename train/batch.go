@@ -1,0 +1,74 @@
+package train
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// filler makes micro-batches of examples, in the same memory each time.
+type filler struct {
+	list    []instruct.Example
+	batch   model.Batch
+	dropout model.Dropout
+}
+
+// fill makes one micro-batch: the rows one after another, each a segment of its own; the row of token t has the label
+// of token t+1 as its target. tokens and labels count them.
+func (f *filler) fill(rows []int) (b *model.Batch, tokens, labels int) {
+	b = &f.batch
+	b.Reset()
+	for _, r := range rows {
+		e := &f.list[r]
+		first := b.Append(e.IDs)
+		for t := 1; t < len(e.IDs); t++ {
+			if label := e.Label(t); label != instruct.Masked {
+				b.Targets = append(b.Targets, model.Target{Row: first + int32(t) - 1, Label: label, Count: 1})
+			}
+		}
+	}
+	return b, len(b.Tokens), len(b.Targets)
+}
+
+// withDropout tells the micro-batch that fill has just made of rows what decides its dropout.
+func (f *filler) withDropout(rows []int, seed uint64, epoch int) {
+	f.dropout.Seed, f.dropout.Epoch = seed, uint32(epoch)
+	f.dropout.Samples = f.dropout.Samples[:0]
+	for _, r := range rows {
+		e := &f.list[r]
+		for range e.IDs {
+			f.dropout.Samples = append(f.dropout.Samples, uint32(e.Row()))
+		}
+	}
+	f.batch.Dropout = &f.dropout
+}
+
+// describe decodes an example piece by piece. Pieces are cut out of the decoded whole, since tokens decode otherwise
+// at the beginning of a text than inside it.
+func describe(e *instruct.Example, tok instruct.Tokenizer) Example {
+	var x Example
+	learnt := func(t int) bool { return t > 0 && e.Label(t) != instruct.Masked }
+	for from := 0; from < len(e.IDs); {
+		to := from + 1
+		for to < len(e.IDs) && learnt(to) == learnt(from) {
+			to++
+		}
+		x.Pieces = append(x.Pieces, Piece{Text: decode(e.IDs, from, to, tok), Tokens: to - from, Label: learnt(from)})
+		from = to
+	}
+	return x
+}
+
+// decode returns the text of ids[from:to] inside ids; the ids themselves where there is no tokenizer.
+func decode(ids []int32, from, to int, tok instruct.Tokenizer) string {
+	if tok == nil {
+		return strings.Trim(fmt.Sprint(ids[from:to]), "[]")
+	}
+	before, whole := tok.DecodeWithSpecial(ids[:from]), tok.DecodeWithSpecial(ids[:to])
+	if text, ok := strings.CutPrefix(whole, before); ok {
+		return text
+	}
+	return tok.DecodeWithSpecial(ids[from:to]) // a character's bytes lie on both sides
+}

@@ -1,0 +1,130 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// BestDir is the folder in the output directory that holds the best adapter.
+const BestDir = "best"
+
+// limits are what data and plan must know of the engine.
+type limits struct {
+	vocab, positions      int
+	trainable, parameters int64
+	dropout               bool
+}
+
+// defaultMaxSeqLength is what MaxSeqLength 0 stands for, unless the model has fewer positions.
+const defaultMaxSeqLength = 1024
+
+// prepare checks the options, makes tokens of the data, and says what the run is going to do.
+func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct.Dataset, o Options) (*run, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	lim := e.limits()
+	length := o.MaxSeqLength
+	if length == 0 {
+		length = min(defaultMaxSeqLength, lim.positions)
+	}
+	examples, err := data.Tokenize(ctx, tok, instruct.TokenizeOptions{
+		MaxLength: length, KeepTokens: o.MaxSeqLength == 0, TrainOnInputs: o.TrainOnInputs, VocabSize: lim.vocab,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &run{engine: e, Options: o, data: examples, dropout: lim.dropout}
+	r.filler.list = examples.List
+	r.result = Result{EvalLoss: math.NaN(), EvalLossBefore: math.NaN(), BestEvalLoss: math.NaN()}
+	if r.rows, r.held, err = split(len(examples.List), o.ValSetSize, o.Seed); err != nil {
+		return nil, err
+	}
+	windows := o.windowsOf(len(r.rows))
+	steps, err := o.totalSteps(windows)
+	if err != nil {
+		return nil, err
+	}
+	r.schedule = schedule{o.LRSchedulerType, o.warmupSteps(steps), steps}
+	r.plan = Plan{
+		Steps:               steps,
+		WarmupSteps:         r.schedule.warmup,
+		Epochs:              float64(steps) / float64(windows),
+		MaxSeqLength:        length,
+		TrainableParameters: lim.trainable,
+		TotalParameters:     lim.parameters,
+		Example:             describe(&examples.List[epochOrder(r.rows, o, 0)[0]], tok),
+	}
+	r.plan.Rows = r.countRows(data)
+	r.plan.Warnings = r.warnings(tok, lim)
+	e.Reserve(r.largestBatch())
+	return r, nil
+}
+
+func (r *run) countRows(data *instruct.Dataset) Rows {
+	c := Rows{
+		Read: data.Len() + data.Bad(), Bad: data.Bad(),
+		Train: len(r.rows), Eval: len(r.held),
+		Cut: r.data.Cut, NoLabel: r.data.NoLabel,
+	}
+	for _, i := range r.rows {
+		c.Tokens += int64(len(r.data.List[i].IDs))
+		c.LabelTokens += int64(r.data.List[i].LabelTokens())
+	}
+	return c
+}
+
+// warnings tells what is allowed but most likely not meant.
+func (r *run) warnings(tok instruct.Tokenizer, lim limits) (w []string) {
+	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+	long, longest := 0, 0
+	for i := range r.data.List {
+		n := len(r.data.List[i].IDs)
+		if n > lim.positions {
+			long++
+		}
+		longest = max(longest, n)
+	}
+	if long > 0 {
+		say("%d rows are longer than the model's %d positions (max_position_embeddings), the longest has %d tokens", long, lim.positions, longest)
+	}
+	if tok != nil && tok.VocabSize() > lim.vocab {
+		say("the tokenizer has %d tokens, the model %d; no row uses those beyond", tok.VocabSize(), lim.vocab)
+	}
+	if r.data.NoEOS {
+		say("the tokenizer has no EOS token: the model does not learn where an answer ends")
+	}
+	if r.schedule.warmup > 0 && r.LRSchedulerType == constant {
+		say("the schedule %q has no warm-up, so that %d warm-up steps have no effect; %q has one", constant, r.schedule.warmup, constantWithWarmup)
+	} else if r.schedule.warmup >= r.plan.Steps {
+		say("the warm-up of %d steps is as long as the run of %d steps: the learning rate does not reach %v", r.schedule.warmup, r.plan.Steps, r.LearningRate)
+	}
+	return w
+}
+
+// lookAhead is the number of epochs whose micro-batches are measured. A larger one after them is run all the same; only
+// its memory is not planned for.
+const lookAhead = 100
+
+// largestBatch is the number of tokens of the largest micro-batch.
+func (r *run) largestBatch() (largest int) {
+	left := r.plan.Steps
+	for epoch := 0; left > 0 && epoch < lookAhead; epoch++ {
+		order := epochOrder(r.rows, r.Options, epoch)
+		for ; len(order) > 0; order = order[min(len(order), r.PerDeviceTrainBatchSize):] {
+			n := 0
+			for _, i := range order[:min(len(order), r.PerDeviceTrainBatchSize)] {
+				n += len(r.data.List[i].IDs)
+			}
+			largest = max(largest, n)
+		}
+		if !r.Shuffle {
+			break
+		}
+		left -= r.windowsOf(len(r.rows))
+	}
+	return largest
+}

@@ -1,0 +1,317 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// engine is what a run needs of a model and its adapter.
+type engine interface {
+	// Of model.Model.
+	Backward(ctx context.Context, b *model.Batch) error
+	Loss(ctx context.Context, b *model.Batch) (float64, error)
+	TakeLoss() float64
+	CheckFinite() error
+	Reserve(rows int)
+	// Of model.Params.
+	Zero()
+	Scale(f float64)
+	Norm() float64
+	AdamW(o model.AdamW)
+	Snapshot() *model.Snapshot
+	Restore(s *model.Snapshot)
+	// Of lora.Adapter.
+	Save(dir string) error
+
+	// finite is nil when everything that is trained is finite.
+	finite() error
+	// sums is what Options.Reduce is given.
+	sums(loss float64, labels int) *Sums
+	limits() limits
+}
+
+// run is the state of a run.
+type run struct {
+	engine
+	Options
+	plan     Plan
+	data     *instruct.Examples
+	rows     []int // indices into data.List: trained on
+	held     []int // held out
+	dropout  bool
+	schedule schedule
+	filler   filler
+	hooks    []Hook
+	events   *events
+	step     int // optimiser steps done
+	began    time.Time
+	result   Result
+	best     *model.Snapshot
+}
+
+// start prepares a run, and goes through with it.
+func start(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct.Dataset, o Options) (*Result, error) {
+	r, err := prepare(ctx, e, tok, data, o)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return &Result{EvalLoss: math.NaN(), EvalLossBefore: math.NaN(), BestEvalLoss: math.NaN(), Interrupted: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.OutputDir != "" {
+		if r.events, err = createEvents(o.OutputDir); err != nil {
+			return nil, err
+		}
+		r.hooks = append(r.hooks, r.events)
+	}
+	r.hooks = append(r.hooks, o.Hooks...)
+	err = r.train(ctx)
+	if r.events != nil {
+		err = errors.Join(err, r.events.close())
+	}
+	if err != nil {
+		return &r.result, err
+	}
+	for _, h := range r.hooks {
+		if err := h.End(r.result); err != nil {
+			return &r.result, err
+		}
+	}
+	return &r.result, nil
+}
+
+// train runs from the first evaluation to the saved adapter.
+func (r *run) train(ctx context.Context) error {
+	for _, h := range r.hooks {
+		if err := h.Begin(r.plan); err != nil {
+			return err
+		}
+	}
+	r.began = time.Now()
+	err := r.loop(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		r.result.Interrupted, err = true, nil
+	}
+	if err == nil && !r.result.Interrupted && r.best != nil && r.result.BestStep != r.step {
+		r.Restore(r.best)
+		r.result.EvalLoss = r.result.BestEvalLoss
+	}
+	if err == nil || r.step > 0 {
+		err = r.leave(err)
+	}
+	r.result.Seconds = time.Since(r.began).Seconds()
+	return err
+}
+
+// leave saves the adapter, unless it is not finite, after a run that ended with err.
+func (r *run) leave(err error) error {
+	if r.OutputDir == "" {
+		return err
+	}
+	if bad := r.finite(); bad != nil {
+		return errors.Join(err, fmt.Errorf("the adapter is not saved: %w", bad))
+	}
+	if bad := r.Save(r.OutputDir); bad != nil {
+		return errors.Join(err, fmt.Errorf("saving the adapter: %w", bad))
+	}
+	if err != nil {
+		return fmt.Errorf("%w (the adapter of step %d is saved in %s)", err, r.step, r.OutputDir)
+	}
+	return nil
+}
+
+// loop goes through all steps and evaluations.
+func (r *run) loop(ctx context.Context) error {
+	r.TakeLoss() // what an earlier run may have left
+	if err := r.evaluate(ctx); err != nil {
+		return err
+	}
+	windows := r.windowsOf(len(r.rows))
+	for epoch := 0; ; epoch++ {
+		order := epochOrder(r.rows, r.Options, epoch)
+		for w := range windows {
+			if r.step == r.plan.Steps {
+				return nil
+			}
+			if err := r.window(ctx, epoch, order, w); err != nil {
+				return err
+			}
+			if !r.evaluates(w == windows-1) {
+				continue
+			}
+			if err := r.evaluate(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// window does one optimiser step: the w-th of an epoch.
+func (r *run) window(ctx context.Context, epoch int, order []int, w int) error {
+	began := time.Now()
+	size := r.PerDeviceTrainBatchSize * r.GradientAccumulationSteps
+	rows := order[w*size : min(len(order), (w+1)*size)]
+	event := StepEvent{
+		Step:  r.step + 1,
+		Epoch: float64(epoch) + float64(w*r.GradientAccumulationSteps+r.microBatches(len(rows)))/float64(r.microBatches(len(order))),
+		LR:    r.LearningRate * r.schedule.factor(r.step),
+	}
+	r.Zero()
+	for len(rows) > 0 {
+		part := rows[:min(len(rows), r.PerDeviceTrainBatchSize)]
+		rows = rows[len(part):]
+		tokens, labels, err := r.backward(ctx, epoch, part)
+		if err != nil {
+			return fmt.Errorf("step %d: %w", event.Step, err)
+		}
+		event.Tokens += tokens
+		event.LabelTokens += labels
+	}
+	if err := r.update(ctx, &event); err != nil {
+		return fmt.Errorf("step %d: %w", event.Step, err)
+	}
+	event.Seconds = time.Since(began).Seconds()
+	r.step++
+	r.result.Steps, r.result.Loss = r.step, event.Loss
+	r.result.EvalLoss = math.NaN() // until this adapter is evaluated
+	for _, h := range r.hooks {
+		if err := h.Step(event); err != nil {
+			return fmt.Errorf("step %d: %w", event.Step, err)
+		}
+	}
+	return nil
+}
+
+// backward adds the losses and gradients of one micro-batch to the window's.
+func (r *run) backward(ctx context.Context, epoch int, rows []int) (tokens, labels int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	b, tokens, labels := r.filler.fill(rows)
+	if r.dropout {
+		r.filler.withDropout(rows, r.Seed, epoch)
+	}
+	return tokens, labels, r.Backward(ctx, b)
+}
+
+// update turns the window's sums into means, and makes the step.
+func (r *run) update(ctx context.Context, event *StepEvent) error {
+	sums := r.sums(r.TakeLoss(), event.LabelTokens)
+	if r.Reduce != nil {
+		if err := r.Reduce(ctx, sums); err != nil {
+			return err
+		}
+		event.LabelTokens = sums.LabelTokens
+	}
+	n := float64(sums.LabelTokens)
+	event.Loss = sums.Loss / n
+	event.GradNorm = r.Norm() / n
+	if !finite(event.Loss) {
+		return r.notFinite("the loss", event.Loss)
+	}
+	if !finite(event.GradNorm) {
+		return r.notFinite("the gradients' norm", event.GradNorm)
+	}
+	r.Scale(clip(event.GradNorm, r.MaxGradNorm) / n)
+	r.AdamW(model.AdamW{
+		LR: event.LR, Beta1: r.AdamBeta1, Beta2: r.AdamBeta2, Eps: r.AdamEpsilon, WeightDecay: r.WeightDecay,
+		Step: event.Step,
+	})
+	return nil
+}
+
+// clip is the factor that makes a global norm at most limit (torch.nn.utils.clip_grad_norm_).
+func clip(norm, limit float64) float64 {
+	if limit == 0 {
+		return 1
+	}
+	return min(1, limit/(norm+1e-6))
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// notFinite looks for the tensor from which a NaN or an infinity comes.
+func (r *run) notFinite(what string, v float64) error {
+	cause := r.CheckFinite()
+	if cause == nil {
+		cause = errors.New("all weights and gradients are finite, so it comes from the arithmetic: try a smaller learning rate, or compute f32")
+	}
+	return fmt.Errorf("%s is %v: %w", what, v, cause)
+}
+
+// evaluates tells whether an evaluation follows the step that was just made.
+func (r *run) evaluates(endOfEpoch bool) bool {
+	switch {
+	case r.step == r.plan.Steps:
+		return true
+	case r.EvalSteps > 0:
+		return r.step%r.EvalSteps == 0
+	}
+	return endOfEpoch
+}
+
+// evaluate takes the mean loss over all label tokens of the rows held out, and keeps the best adapter.
+func (r *run) evaluate(ctx context.Context) error {
+	if len(r.held) == 0 {
+		return nil
+	}
+	var sum float64
+	var n int
+	for rows := r.held; len(rows) > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		part := rows[:min(len(rows), r.PerDeviceTrainBatchSize)]
+		rows = rows[len(part):]
+		b, _, labels := r.filler.fill(part)
+		loss, err := r.Loss(ctx, b)
+		if err != nil {
+			return fmt.Errorf("evaluation after step %d: %w", r.step, err)
+		}
+		sum += loss
+		n += labels
+	}
+	loss := sum / float64(n)
+	if !finite(loss) {
+		return fmt.Errorf("evaluation after step %d: %w", r.step, r.notFinite("the loss", loss))
+	}
+	r.result.EvalLoss = loss
+	if r.step == 0 {
+		r.result.EvalLossBefore = loss
+	} else if err := r.keepBest(loss); err != nil {
+		return err
+	}
+	// JSON has no infinity; a loss above 709 would be one here.
+	event := EvalEvent{Step: r.step, EvalLoss: loss, Perplexity: min(math.Exp(loss), math.MaxFloat64)}
+	for _, h := range r.hooks {
+		if err := h.Eval(event); err != nil {
+			return fmt.Errorf("evaluation after step %d: %w", r.step, err)
+		}
+	}
+	return nil
+}
+
+// keepBest keeps the adapter if its evaluation has the lowest loss of those so far.
+func (r *run) keepBest(loss float64) error {
+	if r.result.BestStep > 0 && loss >= r.result.BestEvalLoss {
+		return nil
+	}
+	r.result.BestStep, r.result.BestEvalLoss = r.step, loss
+	if r.LoadBestModelAtEnd {
+		r.best = r.Snapshot()
+	}
+	if r.OutputDir == "" {
+		return nil
+	}
+	if err := r.Save(filepath.Join(r.OutputDir, BestDir)); err != nil {
+		return fmt.Errorf("saving the best adapter: %w", err)
+	}
+	return nil
+}
