@@ -135,7 +135,16 @@ func (p *problems) addf(format string, args ...any) {
 	p.errs = append(p.errs, fmt.Errorf(format, args...))
 }
 
-func (p *problems) err() error { return errors.Join(p.errs...) }
+// maxProblems is the most that are spelled out; a wrong adapter may have hundreds of the same kind.
+const maxProblems = 12
+
+func (p *problems) err() error {
+	errs := p.errs
+	if more := len(errs) - maxProblems; more > 0 {
+		errs = append(slices.Clone(errs[:maxProblems]), fmt.Errorf("and %d more like these", more))
+	}
+	return errors.Join(errs...)
+}
 
 // compile checks every field and prepares the matching.
 func (c Config) compile() (*rules, error) {

@@ -107,8 +107,8 @@ func shortTargets(targets []Target) map[string][]string {
 	return out
 }
 
-// normal writes Python's numbers as shortTargets does.
-func normal(targets map[string][]string) map[string][]string {
+// canonical writes Python's numbers as shortTargets does.
+func canonical(targets map[string][]string) map[string][]string {
 	out := map[string][]string{}
 	for key, names := range targets {
 		var r int
@@ -144,7 +144,7 @@ func TestPEFT(t *testing.T) {
 			continue
 		}
 		matched++
-		if d := cmp.Diff(normal(c.Targets), shortTargets(m.Targets)); d != "" {
+		if d := cmp.Diff(canonical(c.Targets), shortTargets(m.Targets)); d != "" {
 			t.Errorf("%s: (-PEFT +ours)\n%s", name, d)
 		}
 		if d := cmp.Diff(c.Save, m.saveNames()); d != "" {

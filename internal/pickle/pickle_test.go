@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/internal/safetensors"
 )
 
@@ -239,26 +240,9 @@ func TestNotAFile(t *testing.T) {
 	}
 }
 
-// shared returns the folder beside the repository that holds larger files.
-func shared(t *testing.T) string {
-	dir, err := os.Getwd()
-	for err == nil && dir != filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			dir = filepath.Join(dir, "..", "shared")
-			if _, err := os.Stat(dir); err == nil {
-				return dir
-			}
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	t.Skip("no folder ../shared beside the repository")
-	return ""
-}
-
 // A real checkpoint holds the same as its safetensors twin.
 func TestRealCheckpoint(t *testing.T) {
-	dir := filepath.Join(shared(t), "models", "stories260K")
+	dir := golden.Shared(t, "models", "stories260K")
 	f, err := Open(filepath.Join(dir, "pytorch_model.bin"))
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +265,7 @@ func TestRealCheckpoint(t *testing.T) {
 }
 
 func TestMetaCheckpoints(t *testing.T) {
-	dir := filepath.Join(shared(t), "models", "meta-format")
+	dir := golden.Shared(t, "models", "meta-format")
 	for file, want := range map[string]string{"tiny_fair_checkpoint.pt": "tok_embeddings.weight", "tiny_state_dict_with_one_key.pt": "test_key"} {
 		f, err := Open(filepath.Join(dir, file))
 		if err != nil {
