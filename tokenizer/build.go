@@ -14,6 +14,7 @@ type builder struct {
 	added    []addedToken
 	byText   map[string]int   // index in added
 	byID     map[int32]string // content of an added token
+	top      int              // highest id of an added token, plus one
 	warnings []string
 	bad      problems
 }
@@ -143,6 +144,7 @@ func (b *builder) addNamed(t addedToken) {
 func (b *builder) add(t addedToken) {
 	b.byText[t.Content] = len(b.added)
 	b.byID[t.ID] = t.Content
+	b.top = max(b.top, int(t.ID)+1)
 	b.added = append(b.added, t)
 }
 
@@ -151,21 +153,11 @@ func (b *builder) nextID(content string) int32 {
 	if id, ok := b.file.model.vocab[content]; ok {
 		return id
 	}
-	next := int32(len(b.file.model.vocab))
-	for _, t := range b.added {
-		next = max(next, t.ID+1)
-	}
-	return next
+	return int32(max(len(b.file.model.vocab), b.top))
 }
 
 // size returns the highest id plus one.
-func (b *builder) size() int {
-	size := len(b.pieces)
-	for _, t := range b.added {
-		size = max(size, int(t.ID)+1)
-	}
-	return size
-}
+func (b *builder) size() int { return max(len(b.pieces), b.top) }
 
 // modelConfig resolves the merges.
 func (b *builder) modelConfig() bpeConfig {

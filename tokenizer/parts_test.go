@@ -255,7 +255,7 @@ func TestWhiteSpaceRanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if !utf8.ValidRune(r) {
+		if !utf8.ValidRune(r) || r > 0x3100 && r%101 != 0 && r != unicode.MaxRune {
 			continue
 		}
 		s := string(r)
@@ -363,5 +363,38 @@ func TestModelInSugarme(t *testing.T) {
 	}
 	if err := model.Save(t.TempDir()); err == nil {
 		t.Error("Save did not fail")
+	}
+}
+
+func TestNormalizers(t *testing.T) {
+	const (
+		prefix  = `{"type":"Prepend","prepend":"▁"}`
+		spaces  = `{"type":"Replace","pattern":{"String":" "},"content":"▁"}`
+		pattern = `{"type":"Replace","pattern":{"Regex":" {2,}"},"content":"_"}`
+	)
+	for _, c := range []struct {
+		part, text string
+		at         place
+		want       string
+	}{
+		{prefix, "a", atStart, "▁a"},
+		{prefix, "a", afterToken, "▁a"},
+		{prefix, "a", afterText, "a"},
+		{prefix, "", atStart, ""},
+		{`{"type":"Sequence","normalizers":[` + prefix + `,` + spaces + `]}`, " a b", atStart, "▁▁a▁b"},
+		{pattern, "a  b c   ", atStart, "a_b c_"},
+		{`{"type":"NFC"}`, "e\u0301ﬁ", atStart, "éﬁ"},
+		{`{"type":"NFD"}`, "éﬁ", atStart, "e\u0301ﬁ"},
+		{`{"type":"NFKC"}`, "e\u0301ﬁ", atStart, "éfi"},
+		{`{"type":"NFKD"}`, "éﬁ", atStart, "e\u0301fi"},
+	} {
+		n, err := readNormalizer(json.RawMessage(c.part), "n", 0)
+		if err != nil {
+			t.Errorf("%s: %v", c.part, err)
+			continue
+		}
+		if got := n.normalize(c.text, c.at); got != c.want {
+			t.Errorf("%s: %q at %d: %q, want %q", c.part, c.text, c.at, got, c.want)
+		}
 	}
 }
