@@ -30,6 +30,8 @@ type engine interface {
 	// Of lora.Adapter.
 	Save(dir string) error
 
+	// forget clears what an earlier run has left: gradients, losses, AdamW's moments.
+	forget()
 	// finite is nil when everything that is trained is finite.
 	finite() error
 	// sums is what Options.Reduce is given.
@@ -129,7 +131,7 @@ func (r *run) leave(err error) error {
 
 // loop goes through all steps and evaluations.
 func (r *run) loop(ctx context.Context) error {
-	r.TakeLoss() // what an earlier run may have left
+	r.forget()
 	if err := r.evaluate(ctx); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type fake struct {
 	lim           limits
 	saved         map[*model.Snapshot]float64
 	reserved      int
+	forgot        int
 
 	batches  []model.Batch // given to Backward
 	evals    []int         // tokens of the batches given to Loss
@@ -105,6 +106,8 @@ func (f *fake) Snapshot() *model.Snapshot {
 }
 
 func (f *fake) Restore(s *model.Snapshot) { f.w = f.saved[s] }
+
+func (f *fake) forget() { f.forgot++; f.loss, f.grad = 0, 0 }
 
 func (f *fake) finite() error {
 	if !finite(f.w) {
@@ -246,6 +249,9 @@ func TestWindow(t *testing.T) {
 	}
 	if diff := cmp.Diff(wantBatch, f.batches[1]); diff != "" {
 		t.Error(diff)
+	}
+	if f.forgot != 1 {
+		t.Errorf("forget was called %d times", f.forgot)
 	}
 	if f.reserved != 9 {
 		t.Errorf("%d rows are reserved, want 9", f.reserved)

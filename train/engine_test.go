@@ -1,0 +1,155 @@
+package train_test
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/biolora/biolora/internal/golden"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/train"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// history is a hook that keeps the events of steps.
+type history struct {
+	train.NopHook
+	steps []train.StepEvent
+}
+
+func (h *history) Step(e train.StepEvent) error { h.steps = append(h.steps, e); return nil }
+
+// fineTune trains a small real model with dropout and returns the steps and the directory of the adapter.
+func fineTune(t *testing.T, mo model.Options, set func(*train.Options)) ([]train.StepEvent, *train.Result, string) {
+	t.Helper()
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	m, err := model.Open(c.Path("model"), mo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := lora.Load(m, c.Path("adapter_init"), lora.Dropout(0.25))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := train.Defaults()
+	o.PerDeviceTrainBatchSize, o.LearningRate, o.OutputDir = 4, 5e-3, filepath.Join(t.TempDir(), "out")
+	if set != nil {
+		set(&o)
+	}
+	h := &history{}
+	o.Hooks = []train.Hook{h}
+	res, err := train.Run(t.Context(), m, a, nil, data, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.steps, res, o.OutputDir
+}
+
+// The same run is the same to the last bit, with any number of threads and whatever the layers keep.
+func TestReproducible(t *testing.T) {
+	steps, _, dir := fineTune(t, model.Options{Compute: "f32"}, nil)
+	want := golden.Tensors(t, filepath.Join(dir, "adapter_model.safetensors"))
+	for name, mo := range map[string]model.Options{
+		"again":       {Compute: "f32"},
+		"one thread":  {Compute: "f32", Threads: 1},
+		"seven":       {Compute: "f32", Threads: 7},
+		"recomputing": {Compute: "f32", Activations: "none"},
+	} {
+		got, _, dir := fineTune(t, mo, nil)
+		if diff := cmp.Diff(steps, got, cmpopts.IgnoreFields(train.StepEvent{}, "Seconds")); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(want, golden.Tensors(t, filepath.Join(dir, "adapter_model.safetensors"))); diff != "" {
+			t.Errorf("%s: the adapters differ", name)
+		}
+	}
+}
+
+// How a window is cut into micro-batches changes nothing but rounding, dropout included.
+func TestMicroBatchesAgree(t *testing.T) {
+	want, _, _ := fineTune(t, model.Options{Compute: "f32"}, nil)
+	got, _, _ := fineTune(t, model.Options{Compute: "f32"}, func(o *train.Options) {
+		o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps = 1, 4
+	})
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(train.StepEvent{}, "Epoch", "Seconds"), cmpopts.EquateApprox(1e-5, 0)); diff != "" {
+		t.Error(diff)
+	}
+	other, _, _ := fineTune(t, model.Options{Compute: "f32"}, func(o *train.Options) { o.Seed++; o.Shuffle = false })
+	plain, _, _ := fineTune(t, model.Options{Compute: "f32"}, func(o *train.Options) { o.Shuffle = false })
+	if golden.Rel(other[0].Loss, plain[0].Loss) < 1e-5 {
+		t.Error("another seed, and the same dropout")
+	}
+}
+
+// What is saved as the best evaluates as the best, and is left at the root where that is asked for.
+func TestBestIsOnDisk(t *testing.T) {
+	_, res, dir := fineTune(t, model.Options{Compute: "f32"}, func(o *train.Options) {
+		o.ValSetSize, o.EvalSteps, o.LoadBestModelAtEnd, o.LearningRate, o.NumTrainEpochs = 0.3, 1, true, 0.1, 5
+	})
+	if res.BestStep == 0 || res.BestStep == res.Steps || res.EvalLoss != res.BestEvalLoss || math.IsNaN(res.EvalLossBefore) {
+		t.Fatalf("%+v: the rate should be too high for the last step to be the best", res)
+	}
+	for _, name := range []string{"adapter_model.safetensors", "adapter_config.json"} {
+		root, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		best, err := os.ReadFile(filepath.Join(dir, train.BestDir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(root) != string(best) {
+			t.Errorf("%s at the root is not that of %s", name, train.BestDir)
+		}
+	}
+}
+
+// A second run begins as the first did: AdamW does not remember the run before.
+func TestSecondRun(t *testing.T) {
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := lora.Load(m, c.Path("adapter_init"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := m.Params().Snapshot()
+	var first []train.StepEvent
+	for run := range 2 {
+		m.Params().Restore(start)
+		h := &history{}
+		o := train.Defaults()
+		o.PerDeviceTrainBatchSize, o.Hooks = 2, []train.Hook{h}
+		if _, err := train.Run(t.Context(), m, a, nil, data, o); err != nil {
+			t.Fatal(err)
+		}
+		if run == 0 {
+			first = h.steps
+		} else if diff := cmp.Diff(first, h.steps, cmpopts.IgnoreFields(train.StepEvent{}, "Seconds")); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestRunNeedsItsParts(t *testing.T) {
+	if _, err := train.Run(t.Context(), nil, nil, nil, nil, train.Defaults()); err == nil {
+		t.Error("no error")
+	}
+}

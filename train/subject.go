@@ -1,0 +1,80 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// Run trains the adapter a of the model m on data and returns what came of it. tok may be nil where data is
+// pre-tokenised.
+//
+// The rows go in a new order each epoch (Options.Shuffle) or in the file's. An epoch is cut into micro-batches, of
+// which the last may be smaller, and these into windows of GradientAccumulationSteps, of which the last may be
+// shorter. One window is one step: its sums of token losses and gradients are divided by its label tokens, the
+// gradients clipped, and AdamW is stepped.
+//
+// When ctx ends, Run stops after the current micro-batch: it forgets the window it is in, saves the adapter of the
+// last whole step, and returns a Result that is Interrupted, and no error. On an error the adapter of the last whole
+// step is saved too, if there was one and it is finite; the Result then tells how far the run came.
+func Run(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (*Result, error) {
+	if m == nil || a == nil || data == nil {
+		return nil, errors.New("train: a model, an adapter of it and data are needed")
+	}
+	if tok == nil {
+		return start(ctx, subject{m, m.Params(), a}, nil, data, o)
+	}
+	return start(ctx, subject{m, m.Params(), a}, tok, data, o)
+}
+
+// subject is a model, what is trained in it, and the adapter that saves it: the engine of real runs.
+type subject struct {
+	*model.Model
+	*model.Params
+	*lora.Adapter
+}
+
+// forget ends in a step of AdamW that has no gradients, no rate and no memory: it sets the moments to 0, and leaves
+// the values as they are.
+func (s subject) forget() {
+	s.TakeLoss()
+	s.Zero()
+	s.AdamW(model.AdamW{Eps: 1, Step: 1})
+}
+
+func (s subject) finite() error {
+	var v []float32
+	for _, p := range s.All() {
+		if cap(v) < p.Len() {
+			v = make([]float32, p.Len())
+		}
+		v = v[:p.Len()]
+		p.Read(v)
+		for i, x := range v {
+			if x-x != 0 {
+				return fmt.Errorf("%s: element %d is %v", p.Name(), i, x)
+			}
+		}
+	}
+	return nil
+}
+
+func (s subject) sums(loss float64, labels int) *Sums {
+	return &Sums{Loss: loss, LabelTokens: labels, Params: s.Params}
+}
+
+func (s subject) limits() limits {
+	c := s.Model.Config()
+	return limits{
+		vocab:      c.VocabSize,
+		positions:  c.MaxPositionEmbeddings,
+		trainable:  s.Count(),
+		parameters: s.Parameters() + s.Count(),
+		dropout:    s.Adapter.Config().LoraDropout > 0,
+	}
+}
