@@ -1,6 +1,7 @@
 package lora
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func TestWriteAndRead(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	for i, c := range cases {
-		if c.Error != "" || c.Other || c.Layers > 3 || i%3 > 0 && !c.Tied {
+		if c.Error != "" || c.Other || c.Layers > 3 || i%5 > 0 && !c.Tied {
 			continue
 		}
 		cfg, err := ParseConfig([]byte(c.text()))
@@ -77,7 +78,7 @@ func TestWriteAndRead(t *testing.T) {
 		}
 		n++
 	}
-	if n < 40 {
+	if n < 25 {
 		t.Errorf("only %d cases", n)
 	}
 	var names []string
@@ -117,7 +118,7 @@ func TestSharedAdapters(t *testing.T) {
 			continue
 		}
 		before, after := readAll(t, filepath.Join(dir, WeightsFile)), readAll(t, filepath.Join(out, WeightsFile))
-		if d := cmp.Diff(before, after); d != "" {
+		if d := cmp.Diff(before, after, cmp.Comparer(bytes.Equal)); d != "" {
 			t.Errorf("%s: %s", dir, d)
 		}
 	}
