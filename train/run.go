@@ -105,7 +105,7 @@ func (r *run) train(ctx context.Context) error {
 		r.Restore(r.best)
 		r.result.EvalLoss = r.result.BestEvalLoss
 	}
-	if err == nil || r.step > 0 {
+	if r.step > 0 { // otherwise nothing was learnt
 		err = r.leave(err)
 	}
 	r.result.Seconds = time.Since(r.began).Seconds()

@@ -20,8 +20,9 @@ import (
 // gradients clipped, and AdamW is stepped.
 //
 // When ctx ends, Run stops after the current micro-batch: it forgets the window it is in, saves the adapter of the
-// last whole step, and returns a Result that is Interrupted, and no error. On an error the adapter of the last whole
-// step is saved too, if there was one and it is finite; the Result then tells how far the run came.
+// last whole step, if there was one, and returns a Result that is Interrupted, and no error. LoadBestModelAtEnd does
+// not apply then: the best is in best/. On an error the adapter of the last whole step is saved too, if there was one
+// and it is finite; the Result then tells how far the run came.
 func Run(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (*Result, error) {
 	if m == nil || a == nil || data == nil {
 		return nil, errors.New("train: a model, an adapter of it and data are needed")
