@@ -16,9 +16,7 @@ type Task interface {
 
 // Pool is a set of workers that wait between tasks. Run allocates nothing. A Pool runs one task at a time.
 type Pool struct {
-	workers int
-	start   []chan struct{}
-	done    sync.WaitGroup
+	helpers []*helper // all workers but the caller of Run
 	mu      sync.Mutex
 	closed  bool
 
@@ -28,16 +26,35 @@ type Pool struct {
 	fault atomic.Pointer[any]
 }
 
+// helper is a worker with a goroutine of its own. Where the machine is busy it may wake late: by then the others
+// have done its share, and Run has taken its call back instead of waiting for it.
+type helper struct {
+	wake  chan struct{}
+	state atomic.Int32
+	done  chan struct{} // one for each task the helper took part in
+}
+
+// The states of a helper.
+const (
+	idle int32 = iota
+	called
+	working
+)
+
 // New starts a pool of the given number of workers, the caller of Run being one of them.
 func New(workers int) *Pool {
-	p := &Pool{workers: max(1, workers)}
-	for w := 1; w < p.workers; w++ {
-		c := make(chan struct{}, 1)
-		p.start = append(p.start, c)
+	p := &Pool{}
+	for w := 1; w < workers; w++ {
+		h := &helper{wake: make(chan struct{}, 1), done: make(chan struct{}, 1)}
+		p.helpers = append(p.helpers, h)
 		go func() {
-			for range c {
+			for range h.wake {
+				if !h.state.CompareAndSwap(called, working) {
+					continue // too late
+				}
 				p.work(w)
-				p.done.Done()
+				h.state.Store(idle)
+				h.done <- struct{}{}
 			}
 		}()
 	}
@@ -45,7 +62,7 @@ func New(workers int) *Pool {
 }
 
 // Workers returns the number of workers, the caller of Run included.
-func (p *Pool) Workers() int { return p.workers }
+func (p *Pool) Workers() int { return len(p.helpers) + 1 }
 
 // Close ends the workers. Run must not be called any more.
 func (p *Pool) Close() {
@@ -55,8 +72,8 @@ func (p *Pool) Close() {
 		return
 	}
 	p.closed = true
-	for _, c := range p.start {
-		close(c)
+	for _, h := range p.helpers {
+		close(h.wake)
 	}
 }
 
@@ -67,7 +84,7 @@ func (p *Pool) Run(n int, t Task) {
 	if n <= 0 {
 		return
 	}
-	if n == 1 || p.workers == 1 {
+	if n == 1 || len(p.helpers) == 0 {
 		for i := range n {
 			t.Piece(0, i)
 		}
@@ -75,13 +92,20 @@ func (p *Pool) Run(n int, t Task) {
 	}
 	p.task, p.n = t, int64(n)
 	p.next.Store(0)
-	helpers := min(len(p.start), n-1)
-	p.done.Add(helpers)
-	for _, c := range p.start[:helpers] {
-		c <- struct{}{}
+	helpers := p.helpers[:min(len(p.helpers), n-1)]
+	for _, h := range helpers {
+		h.state.Store(called)
+		select {
+		case h.wake <- struct{}{}:
+		default: // it has not yet seen an earlier call, and will find this one
+		}
 	}
 	p.work(0)
-	p.done.Wait()
+	for _, h := range helpers {
+		if !h.state.CompareAndSwap(called, idle) {
+			<-h.done
+		}
+	}
 	p.task = nil
 	if f := p.fault.Swap(nil); f != nil {
 		panic(*f)
