@@ -38,8 +38,13 @@ func paths() []*kernels {
 	return all
 }
 
+// eachPath runs test on the paths, and, unless tests are to be short, on the twins.
 func eachPath(t *testing.T, test func(t *testing.T, ker *kernels)) {
-	for _, ker := range append(paths(), twins()...) {
+	all := paths()
+	if !testing.Short() {
+		all = append(all, twins()...)
+	}
+	for _, ker := range all {
 		t.Run(ker.name, func(t *testing.T) { test(t, ker) })
 	}
 }
@@ -129,6 +134,8 @@ var shapes = [][3]int{
 	{15, 31, 65}, {29, 64, 16}, {33, 100, 100}, {100, 33, 7}, {1, 40, 517}, {3, 33, 1031}, {130, 35, 259},
 }
 
+const largeWork = 1 << 16 // multiplications of a shape that tests do less often
+
 func TestWeightProducts(t *testing.T) {
 	eachPath(t, func(t *testing.T, ker *kernels) {
 		e := engine(t, ker, 2)
@@ -137,7 +144,9 @@ func TestWeightProducts(t *testing.T) {
 		for _, s := range shapes {
 			for _, d := range dtypes {
 				for _, c := range []Compute{F32, BF16} {
-					testWeight(t, e, rng, &packed, s[0], s[1], s[2], d, c)
+					if s[0]*s[1]*s[2] <= largeWork || !testing.Short() {
+						testWeight(t, e, rng, &packed, s[0], s[1], s[2], d, c)
+					}
 				}
 			}
 		}
@@ -189,7 +198,9 @@ func TestGemm(t *testing.T) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		for _, s := range shapes {
 			for i := range 16 {
-				testGemm(t, e, rng, s[0], s[1], s[2], i)
+				if s[0]*s[1]*s[2] <= largeWork || i%5 == 0 && !testing.Short() {
+					testGemm(t, e, rng, s[0], s[1], s[2], i)
+				}
 			}
 		}
 	})
@@ -238,24 +249,24 @@ func testGemm(t *testing.T, e *Engine, rng *rand.Rand, m, n, k, variant int) {
 
 // A row's result must have the same bits for any number of workers and whatever other rows there are.
 func TestSameBitsForThreadsAndRows(t *testing.T) {
-	const n, k = 71, 1100
+	const n, k = 45, 1100
 	eachPath(t, func(t *testing.T, ker *kernels) {
 		rng := rand.New(rand.NewPCG(5, 6))
 		for _, d := range dtypes {
 			for _, c := range []Compute{F32, BF16} {
-				x := random(rng, 130*k)
+				x := random(rng, 70*k)
 				w := Weight{d, n, k, encode(random(rng, n*k), d)}
 				back := Weight{d, k, n, w.Data}
-				want, wantBack := make([]float32, 130*n), make([]float32, 130*n)
-				got, gotBack := make([]float32, 130*n), make([]float32, 130*n)
+				want, wantBack := make([]float32, 70*n), make([]float32, 70*n)
+				got, gotBack := make([]float32, 70*n), make([]float32, 70*n)
 				var packed Packed
 				for workers := 1; workers <= 4; workers++ {
 					e := engine(t, ker, workers)
-					for _, m := range []int{130, 1, 2, 13, 61} {
+					for _, m := range []int{70, 1, 2, 13, 31} {
 						e.Pack(&packed, c, x, m, k, k)
 						e.Forward(got, n, &packed, w, nil, 0)
 						e.Backward(gotBack, n, &packed, back, nil, 0)
-						if workers == 1 && m == 130 {
+						if workers == 1 && m == 70 {
 							copy(want, got)
 							copy(wantBack, gotBack)
 						}
@@ -278,7 +289,7 @@ func same(t *testing.T, what string, got, want []float32) {
 }
 
 func TestGemmSameBits(t *testing.T) {
-	const m, n, k = 130, 70, 600
+	const m, n, k = 61, 40, 600
 	eachPath(t, func(t *testing.T, ker *kernels) {
 		rng := rand.New(rand.NewPCG(7, 8))
 		a, b := random(rng, m*k), random(rng, k*n)
@@ -299,8 +310,8 @@ func TestGemmSameBits(t *testing.T) {
 }
 
 func TestAllocatesNothing(t *testing.T) {
-	const m, n, k = 70, 130, 600
-	eachPath(t, func(t *testing.T, ker *kernels) {
+	const m, n, k = 20, 70, 300
+	for _, ker := range paths() {
 		e := engine(t, ker, 2)
 		rng := rand.New(rand.NewPCG(9, 10))
 		x, y := random(rng, m*k), make([]float32, m*n)
@@ -317,23 +328,18 @@ func TestAllocatesNothing(t *testing.T) {
 				"Gemm":     func() { e.Gemm(y, n, m, n, k, 2, View{x, k, 1}, b, true) },
 				"GemmOn":   func() { e.GemmOn(1, y, n, m, n, k, 2, View{x, k, 1}, b, true) },
 			} {
-				call() // grows the scratch
-				for w := range e.workers {
-					e.workers[w].grow(t, e, b)
+				call()                     // grows the scratch
+				for w := range e.workers { // whoever ran the pieces so far
+					work := &e.workers[w]
+					work.panels = grow(work.panels, groupPanels*blockSteps*ker.cols)
+					work.tiles = grow(work.tiles, 2*m*blockSteps)
 				}
 				if allocs := testing.AllocsPerRun(5, call); allocs != 0 {
-					t.Errorf("%s in %v: %v allocations", name, c, allocs)
+					t.Errorf("%s: %s in %v: %v allocations", ker.name, name, c, allocs)
 				}
 			}
 		}
-	})
-}
-
-// grow lets a worker grow its scratch to what the largest call of the test needs, whoever ran the pieces so far.
-func (w *worker) grow(t *testing.T, e *Engine, _ View) {
-	t.Helper()
-	w.panels = grow(w.panels, groupPanels*(blockSteps+stepAlign)*e.ker.cols)
-	w.tiles = grow(w.tiles, 200*(blockSteps+stepAlign))
+	}
 }
 
 func TestMisuse(t *testing.T) {

@@ -1,0 +1,211 @@
+package gemm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"github.com/biolora/biolora/internal/numeric"
+)
+
+// special are float32 that formats treat each in its own way.
+var special = []uint32{
+	0, 0x80000000, 1, 0x807fffff, 0x00800000, 0x7f7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f800001,
+	0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x33000001, 0x477ff000,
+}
+
+// elements returns n elements, many of them special.
+func elements(rng *rand.Rand, n int, d numeric.DType) []byte {
+	var b []byte
+	for range n {
+		u := rng.Uint32()
+		if rng.IntN(4) == 0 {
+			u = special[rng.IntN(len(special))]
+		}
+		if d == numeric.F32 {
+			b = binary.NativeEndian.AppendUint32(b, u)
+		} else {
+			b = binary.NativeEndian.AppendUint16(b, uint16(u>>16))
+		}
+	}
+	return b
+}
+
+// The packers in assembly must write the same bits as packGo.
+func TestPackTwins(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	for _, ker := range paths() {
+		t.Run(ker.name, func(t *testing.T) {
+			for _, d := range dtypes {
+				for range 400 {
+					lanes, k := 1+rng.IntN(ker.cols), 1+rng.IntN(100)
+					width := ker.cols
+					if rng.IntN(2) == 0 { // a tile
+						lanes = 1 + rng.IntN(ker.rows)
+						width = lanes
+					}
+					lane, place := k+rng.IntN(5), 1
+					if rng.IntN(2) == 0 {
+						lane, place = 1, lanes+rng.IntN(5)
+					}
+					src := elements(rng, (lanes-1)*lane+(k-1)*place+1, d)
+					for _, c := range []Compute{F32, BF16} {
+						comparePacks(t, ker, operand{unsafe.Pointer(&src[0]), d, lane, place}, width, lanes, k, ker.format(c))
+					}
+				}
+			}
+		})
+	}
+}
+
+func comparePacks(t *testing.T, ker *kernels, src operand, width, lanes, k int, f format) {
+	t.Helper()
+	if f == pairsBF16 && width < ker.cols && src.place != 1 {
+		return // tiles of pairs come from rows alone
+	}
+	size := roundUp(k, stepAlign)*width + slack
+	got, want := grow(nil, size+16), grow(nil, size)
+	const guard = 0xdeadbeef
+	for i := range got[size:] {
+		got[size+i] = guard
+	}
+	ker.pack(unsafe.Pointer(&got[0]), width, src, lanes, k, f)
+	packGo(unsafe.Pointer(&want[0]), width, src, lanes, k, f)
+	for s := range (k + f.places() - 1) / f.places() {
+		for l := range lanes {
+			g, w := canonical(got[s*width+l], src.dtype, f), canonical(want[s*width+l], src.dtype, f)
+			if g != w {
+				t.Fatalf("%v, lanes %d of %d (stride %d), places %d (stride %d), format %d: step %d of lane %d is %#08x, want %#08x",
+					src.dtype, lanes, width, src.lane, k, src.place, f, s, l, g, w)
+			}
+		}
+	}
+	for _, v := range got[size:] {
+		if v != guard {
+			t.Fatalf("lanes %d of %d, places %d: wrote beyond the end", lanes, width, k)
+		}
+	}
+}
+
+// canonical makes one NaN of all: conversions make them quiet in the CPU and leave them in Go. Of pairs that were
+// rounded it makes zero of what VCVTNE2PS2BF16 flushes: denormals, and what rounds up from them.
+func canonical(step uint32, d numeric.DType, f format) uint32 {
+	if f != pairsBF16 {
+		if step&0x7fffffff > 0x7f800000 {
+			return 0x7fc00000
+		}
+		return step
+	}
+	pair := [2]uint32{step & 0xffff, step >> 16}
+	for i, h := range pair {
+		switch {
+		case h&0x7fff > 0x7f80:
+			pair[i] = 0x7fc0
+		case h&0x7fff <= 0x80 && d != numeric.BF16:
+			pair[i] = 0
+		}
+	}
+	return pair[0] | pair[1]<<16
+}
+
+// The kernels in assembly against their twins: float32 within rounding of the fused products, pairs to the bit.
+func TestKernelTwins(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	for _, ker := range paths() {
+		for _, c := range []Compute{F32, BF16} {
+			f := ker.format(c)
+			t.Run(fmt.Sprintf("%s/%v", ker.name, c), func(t *testing.T) {
+				for rows := 1; rows <= ker.rows; rows++ {
+					for cols := 1; cols <= ker.cols; cols++ {
+						compareKernels(t, rng, ker, rows, cols, 1+rng.IntN(40), f)
+					}
+				}
+			})
+		}
+	}
+}
+
+func compareKernels(t *testing.T, rng *rand.Rand, ker *kernels, rows, cols, steps int, f format) {
+	t.Helper()
+	fill := func(n int) unsafe.Pointer {
+		buf := grow(nil, n)
+		for i := range buf {
+			buf[i] = math.Float32bits(rng.Float32()*2 - 1)
+			if f == pairsBF16 {
+				buf[i] = uint32(numeric.F32ToBF16(rng.Float32()*2-1)) | uint32(numeric.F32ToBF16(rng.Float32()*2-1))<<16
+			}
+		}
+		return unsafe.Pointer(&buf[0])
+	}
+	call := tileProduct{a: fill(steps * rows), b: fill(steps * ker.cols), rows: rows, cols: cols, steps: steps,
+		ldc: cols + rng.IntN(3), ldadd: cols + rng.IntN(3), alpha: []float32{1, -0.3}[rng.IntN(2)]}
+	got, want, add := make([]float32, rows*call.ldc), make([]float32, rows*call.ldc), random(rng, rows*call.ldadd)
+	if rng.IntN(3) > 0 {
+		call.add = unsafe.Pointer(&add[0])
+	}
+	call.c = unsafe.Pointer(&got[0])
+	ker.multiply(&call, f)
+	call.c = unsafe.Pointer(&want[0])
+	multiplyTwin(&call, ker.cols, f)
+	for i, v := range got {
+		if d := math.Abs(float64(v) - float64(want[i])); d > 2e-6*float64(steps) || f == pairsBF16 && call.alpha == 1 && v != want[i] {
+			t.Fatalf("%d x %d, %d steps: element %d is %g, want %g", rows, cols, steps, i, v, want[i])
+		}
+	}
+}
+
+// avx2 and avx512f must agree to the bit, in both computes.
+func TestVectorWidthDoesNotMatter(t *testing.T) {
+	if !has(avx512f) {
+		t.Skip("this CPU has no AVX-512")
+	}
+	const m, n, k = 75, 71, 700
+	rng := rand.New(rand.NewPCG(15, 16))
+	x := random(rng, m*k)
+	for _, d := range dtypes {
+		w := Weight{d, n, k, encode(random(rng, n*k), d)}
+		for _, c := range []Compute{F32, BF16} {
+			var results [2][]float32
+			b := View{x, 1, k} // any numbers
+			for i, s := range []set{avx2, avx512f} {
+				e := engine(t, kernelsOf(s), 2)
+				var p Packed
+				results[i] = make([]float32, m*n)
+				e.Pack(&p, c, x, m, k, k)
+				e.Forward(results[i], n, &p, w, nil, 0)
+				e.Gemm(results[i], n, m, n, k, 0.7, View{x, k, 1}, b, true)
+			}
+			same(t, fmt.Sprintf("%v %v", d, c), results[0], results[1])
+		}
+	}
+}
+
+// FuzzPack packs any bytes: the path that Detect chooses against packGo.
+func FuzzPack(f *testing.F) {
+	rng := rand.New(rand.NewPCG(17, 18))
+	for i, d := range dtypes {
+		f.Add(elements(rng, 600, d), uint8(i), uint8(20), uint8(17), false, true)
+		f.Add(elements(rng, 600, d), uint8(i), uint8(3), uint8(33), true, false)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, dtype, lanes, k uint8, across, bf16 bool) {
+		ker := kernelsOf(Detect().set)
+		d := dtypes[int(dtype)%len(dtypes)]
+		l, n := 1+int(lanes)%ker.cols, 1+int(k)
+		o := operand{dtype: d, lane: n, place: 1}
+		if across {
+			o.lane, o.place = 1, l
+		}
+		if len(data) < l*n*d.Size() {
+			return
+		}
+		o.p = unsafe.Pointer(&data[0])
+		c := F32
+		if bf16 {
+			c = BF16
+		}
+		comparePacks(t, ker, o, ker.cols, l, n, ker.format(c))
+	})
+}
