@@ -1,18 +1,18 @@
 package gemm
 
-import (
-	"unsafe"
-
-	"github.com/biolora/biolora/internal/numeric"
-)
+import "unsafe"
 
 // kernels are what a product needs of one set of instructions.
 type kernels struct {
 	name       string
 	rows, cols int  // the largest tile, and the width of a panel
 	pairs      bool // multiplies pairs of bfloat16
-	pack       func(dst unsafe.Pointer, width int, src operand, lanes, k int, f format)
-	multiply   func(t *tileProduct, f format)
+
+	// pack writes lanes x k of src to steps of width lanes, like packGo. Up to the next multiple of stepAlign steps,
+	// and slack behind them, dst may be overwritten.
+	pack func(dst unsafe.Pointer, width int, src operand, lanes, k int, f format)
+	// multiply computes a tile.
+	multiply func(t *tileProduct, f format)
 }
 
 // format returns how operands are packed for c.
@@ -47,7 +47,6 @@ func multiplyGo(t *tileProduct, _ format) {
 	a := unsafe.Slice((*float32)(t.a), t.steps*t.rows)
 	b := unsafe.Slice((*float32)(t.b), t.steps*4)
 	r1, r2, r3 := min(1, t.rows-1), min(2, t.rows-1), min(3, t.rows-1)
-	var acc [4][4]float32
 	var c00, c01, c02, c03, c10, c11, c12, c13, c20, c21, c22, c23, c30, c31, c32, c33 float32
 	for len(b) >= 4 && len(a) >= t.rows {
 		b0, b1, b2, b3 := b[0], b[1], b[2], b[3]
@@ -73,7 +72,7 @@ func multiplyGo(t *tileProduct, _ format) {
 		c33 += x * b3
 		b, a = b[4:], a[t.rows:]
 	}
-	acc = [4][4]float32{{c00, c01, c02, c03}, {c10, c11, c12, c13}, {c20, c21, c22, c23}, {c30, c31, c32, c33}}
+	acc := [4][4]float32{{c00, c01, c02, c03}, {c10, c11, c12, c13}, {c20, c21, c22, c23}, {c30, c31, c32, c33}}
 	for r := range t.rows {
 		t.finish(r, acc[r][:t.cols])
 	}
@@ -93,29 +92,3 @@ func (t *tileProduct) finish(r int, acc []float32) {
 		c[i] = t.alpha*v + add[i]
 	}
 }
-
-// multiplyTwin does what the assembly kernels do, in plain Go, for panels of any width.
-func multiplyTwin(t *tileProduct, width int, f format) {
-	var acc [32]float32
-	for r := range t.rows {
-		clear(acc[:])
-		for s := range t.steps {
-			x := *(*uint32)(unsafe.Add(t.a, (s*t.rows+r)*4))
-			for c := range t.cols {
-				y := *(*uint32)(unsafe.Add(t.b, (s*width+c)*4))
-				acc[c] = multiplyAdd(acc[c], x, y, f)
-			}
-		}
-		t.finish(r, acc[:t.cols])
-	}
-}
-
-func multiplyAdd(acc float32, x, y uint32, f format) float32 {
-	if f != pairsBF16 {
-		return acc + float(x)*float(y)
-	}
-	acc += float(x&^0xffff) * float(y&^0xffff)
-	return acc + numeric.BF16ToF32(uint16(x))*numeric.BF16ToF32(uint16(y))
-}
-
-func float(bits uint32) float32 { return *(*float32)(unsafe.Pointer(&bits)) }

@@ -157,6 +157,33 @@ func compareKernels(t *testing.T, rng *rand.Rand, ker *kernels, rows, cols, step
 	}
 }
 
+// multiplyTwin does what the assembly kernels do, in plain Go, for panels of any width.
+func multiplyTwin(t *tileProduct, width int, f format) {
+	var acc [32]float32
+	for r := range t.rows {
+		clear(acc[:])
+		for s := range t.steps {
+			x := *(*uint32)(unsafe.Add(t.a, (s*t.rows+r)*4))
+			for c := range t.cols {
+				y := *(*uint32)(unsafe.Add(t.b, (s*width+c)*4))
+				acc[c] = multiplyAdd(acc[c], x, y, f)
+			}
+		}
+		t.finish(r, acc[:t.cols])
+	}
+}
+
+// multiplyAdd is one step. VDPBF16PS adds the later place first, each with a rounding of its own (Intel SDM).
+func multiplyAdd(acc float32, x, y uint32, f format) float32 {
+	if f != pairsBF16 {
+		return acc + asFloat(x)*asFloat(y)
+	}
+	acc += asFloat(x&^0xffff) * asFloat(y&^0xffff)
+	return acc + numeric.BF16ToF32(uint16(x))*numeric.BF16ToF32(uint16(y))
+}
+
+func asFloat(bits uint32) float32 { return math.Float32frombits(bits) }
+
 // avx2 and avx512f must agree to the bit, in both computes.
 func TestVectorWidthDoesNotMatter(t *testing.T) {
 	if !has(avx512f) {
