@@ -44,7 +44,8 @@ type Run struct {
 	Backend  string   // what computes
 	Compute  string   // f32 or bf16
 	Note     string   // about Compute; may be empty
-	Adapter  string   // the adapter it starts from; empty for a fresh one
+	Adapter  string   // what is trained, in a line
+	Start    string   // the adapter it starts from; empty for a fresh one
 	Output   string   // the output directory
 	Warnings []string // beside the plan's
 }
@@ -77,11 +78,12 @@ func (r *Report) Begin(p train.Plan) error {
 	if r.style.Terminal {
 		r.bar = progressbar.NewOptions(p.Steps,
 			progressbar.OptionSetWriter(r.w),
-			progressbar.OptionSetWidth(max(10, min(40, r.style.Width-70))),
+			progressbar.OptionSetWidth(max(10, min(40, r.style.Width-75))),
 			progressbar.OptionShowCount(),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionUseANSICodes(true),
+			progressbar.OptionOnCompletion(func() { fmt.Fprintln(r.w) }),
 			progressbar.OptionSetRenderBlankState(true),
 		)
 	}
@@ -95,15 +97,15 @@ func (r *Report) line(key, format string, a ...any) {
 func (r *Report) summary() {
 	p, rows := &r.plan, &r.plan.Rows
 	r.line("model", "%s", r.run.Model)
-	if r.run.Adapter != "" {
-		r.line("adapter", "starts from %s", r.run.Adapter)
+	r.line("adapter", "%s", r.run.Adapter)
+	if r.run.Start != "" {
+		r.line("", "starts from %s", r.run.Start)
 	}
 	r.line("compute", "%s on %s", r.run.Compute, r.run.Backend)
 	if r.run.Note != "" {
 		r.line("", "%s", r.run.Note)
 	}
-	r.line("parameters", "%s trainable of %s (%.3g %%)", count(p.TrainableParameters), count(p.TotalParameters),
-		100*float64(p.TrainableParameters)/float64(max(1, p.TotalParameters)))
+	r.line("parameters", "%s trained, %s in all", count(p.TrainableParameters), count(p.TotalParameters))
 	r.line("data", "%s", strings.Join(r.run.Data, ", "))
 	r.line("rows", "%d read: %d to train on, %d held out; %d cut at %d tokens, %d skipped without a label, %d bad",
 		rows.Read, rows.Train, rows.Eval, rows.Cut, p.MaxSeqLength, rows.NoLabel, rows.Bad)
@@ -160,11 +162,11 @@ func (r *Report) Eval(e train.EvalEvent) error {
 
 // Println writes a line above the bar.
 func (r *Report) Println(text string) {
-	if r.bar != nil {
+	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.Clear()
 	}
 	fmt.Fprintln(r.w, visible(text))
-	if r.bar != nil {
+	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.RenderBlank()
 	}
 }
@@ -177,11 +179,14 @@ func (r *Report) End(train.Result) error {
 
 // Close ends the bar's line, also when the run ended in an error.
 func (r *Report) Close() {
-	if r.bar != nil {
+	if r.bar == nil {
+		return
+	}
+	if !r.bar.IsFinished() {
 		_ = r.bar.Exit()
 		fmt.Fprintln(r.w)
-		r.bar = nil
 	}
+	r.bar = nil
 }
 
 // Summary writes what a run came to, and where it lies.

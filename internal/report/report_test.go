@@ -27,7 +27,7 @@ func draw(t *testing.T, s Style, clock func() time.Time) string {
 	t.Helper()
 	var out bytes.Buffer
 	r := New(&out, s, Run{Model: "m", Data: []string{"a.jsonl", "b.jsonl"}, Backend: "cpu go", Compute: "f32",
-		Note: "slow", Adapter: "old", Output: "out", Warnings: []string{"odd key"}})
+		Note: "slow", Adapter: "rank 8", Start: "old", Output: "out", Warnings: []string{"odd key"}})
 	if clock != nil {
 		r.now = clock
 	}
@@ -50,7 +50,7 @@ func draw(t *testing.T, s Style, clock func() time.Time) string {
 func TestPlainReport(t *testing.T) {
 	out := draw(t, Style{}, nil)
 	for _, want := range []string{
-		"starts from old", "f32 on cpu go", "slow", "8,960 trainable of 1,234,567 (0.726 %)", "a.jsonl, b.jsonl",
+		"adapter     rank 8\n", "starts from old", "f32 on cpu go", "slow", "8,960 trained, 1,234,567 in all", "a.jsonl, b.jsonl",
 		"100 read: 80 to train on, 10 held out; 7 cut at 512 tokens, 6 skipped without a label, 4 bad",
 		"123,456 to read, 7,890 to learn", "40, 3 of them warm-up (2.5 epochs)", "warning     odd key", "warning     rows are long",
 		"8 tokens, 3 of them learnt", "--- read, 5 tokens\nQuestion\\x1b[2J?\n--- learnt, 3 tokens\nAnswer</s>\n---\n",
