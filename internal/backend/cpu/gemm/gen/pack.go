@@ -150,7 +150,7 @@ func (a *assembler) transpose16() {
 }
 
 // groupBytes is how far the next group of panels is in a row: packers of columns fetch it.
-func groupBytes(d dtype) int { return 4 * cols512 * d.size }
+func groupBytes(d dtype, cols int) int { return 4 * cols * d.size }
 
 // across512: neighbouring lanes, of 16 or up to 32, to float32 steps.
 func (a *assembler) across512(d dtype, lanes int) {
@@ -165,7 +165,7 @@ func (a *assembler) across512(d dtype, lanes int) {
 	a.label("places")
 	for h := range lanes / 16 {
 		a.load512(d, fmt.Sprintf("%d(SI)", 16*d.size*h), fmt.Sprintf("K%d", 1+h), h)
-		a.op("PREFETCHT1 %d(SI)", groupBytes(d)+64*h)
+		a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512)+64*h)
 		a.op("VMOVUPS Z%d, K%d, %d(DI)", h, 3+h, 64*h)
 	}
 	a.op("ADDQ DX, SI")
@@ -191,7 +191,7 @@ func (a *assembler) acrossPairs512(d dtype) {
 	row := func(z int) {
 		if d == bf16 {
 			a.op("VMOVDQU16.Z (SI), K1, Z%d", z)
-			a.op("PREFETCHT1 %d(SI)", groupBytes(d))
+			a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512))
 			return
 		}
 		a.load512(d, "(SI)", "K1", 28)
@@ -245,10 +245,13 @@ func (a *assembler) load2(d dtype, mem string, y int) {
 func (a *assembler) transpose2(d dtype) {
 	a.begin(fmt.Sprintf("packs k places, a multiple of 8, of 8 rows of %s as float32.", d.name), "transpose2"+d.name, packParams, 56)
 	a.packArguments()
+	a.op("MOVQ DX, R13")
+	a.op("IMULQ $%d, R13", cols2)
 	a.label("groups")
 	a.op("MOVQ SI, R10")
 	a.op("MOVQ BX, R11")
 	for r := range 8 {
+		a.op("PREFETCHT1 (R10)(R13*1)")
 		a.load2(d, "(R10)", r)
 		if r < 7 {
 			a.op("DECQ R11")
@@ -296,6 +299,7 @@ func (a *assembler) across2(d dtype) {
 	} else {
 		a.load2(d, "(SI)", 0)
 	}
+	a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols2))
 	a.op("VMOVUPS Y0, (DI)")
 	a.op("ADDQ DX, SI")
 	a.op("ADDQ R8, DI")
