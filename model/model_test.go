@@ -485,3 +485,39 @@ func TestCheckFinite(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Reset makes the next step a first one, and gradients can be read and set.
+func TestParams(t *testing.T) {
+	m := tiny(t, model.Options{}, false, nil)
+	adapt(t, m, 0, "q_proj", "o_proj")
+	ps := m.Params()
+	start := ps.Snapshot()
+	step := func() []float32 {
+		if _, g := grads(t, m, randomBatch(3)); len(g) != int(ps.Count()) {
+			t.Fatalf("%d gradients, %d parameters", len(g), ps.Count())
+		}
+		ps.AdamW(model.AdamW{LR: 0.1, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Step: 1})
+		return ps.All()[0].Values()
+	}
+	first := step()
+	ps.Restore(start)
+	if slices.Equal(step(), first) {
+		t.Error("moments of the step before have no effect")
+	}
+	ps.Restore(start)
+	ps.Reset()
+	if ps.Norm() != 0 {
+		t.Error("gradients outlive Reset")
+	}
+	if !slices.Equal(step(), first) {
+		t.Error("a step after Reset is not a first step")
+	}
+	ps.Zero()
+	g := make([]float32, ps.All()[1].Len())
+	g[2] = 3
+	ps.All()[1].WriteGrad(g)
+	ps.Scale(2)
+	if ps.Norm() != 6 {
+		t.Errorf("norm %v, want 6", ps.Norm())
+	}
+}

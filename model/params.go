@@ -30,6 +30,9 @@ func (p *Param) Write(src []float32) { p.p.Write(src) }
 // ReadGrad copies the sum of gradients into dst of Len elements.
 func (p *Param) ReadGrad(dst []float32) { p.p.ReadGrad(dst) }
 
+// WriteGrad sets the sum of gradients from src of Len elements, for what adds up several processes' sums.
+func (p *Param) WriteGrad(src []float32) { p.p.WriteGrad(src) }
+
 // Values returns a copy of the value.
 func (p *Param) Values() []float32 {
 	v := make([]float32, p.Len())
@@ -65,6 +68,16 @@ func (ps *Params) Bytes() (n int64) {
 
 // Zero clears the sums of gradients.
 func (ps *Params) Zero() { ps.be.ZeroGrad(ps.raw) }
+
+// Reset clears the sums of gradients and the optimiser's state: the next step is a first one.
+func (ps *Params) Reset() {
+	ps.Zero()
+	var zeros []float32
+	for _, p := range ps.list {
+		zeros = grow(zeros, p.Len()) // stays zero: nothing writes to it
+		p.p.WriteMoments(zeros, zeros)
+	}
+}
 
 // Scale multiplies the sums of gradients by f.
 func (ps *Params) Scale(f float64) { ps.be.ScaleGrad(ps.raw, f) }

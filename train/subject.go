@@ -40,12 +40,9 @@ type subject struct {
 	*lora.Adapter
 }
 
-// forget ends in a step of AdamW that has no gradients, no rate and no memory: it sets the moments to 0, and leaves
-// the values as they are.
 func (s subject) forget() {
 	s.TakeLoss()
-	s.Zero()
-	s.AdamW(model.AdamW{Eps: 1, Step: 1})
+	s.Reset()
 }
 
 func (s subject) finite() error {

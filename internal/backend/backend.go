@@ -67,8 +67,9 @@ type Param interface {
 	// Read and Write copy the value, row-major.
 	Read(dst []float32)
 	Write(src []float32)
-	// ReadGrad copies the gradient sum.
+	// ReadGrad and WriteGrad copy the gradient sum.
 	ReadGrad(dst []float32)
+	WriteGrad(src []float32)
 	// ReadMoments and WriteMoments copy AdamW's m and v (zeros before the first step).
 	ReadMoments(m, v []float32)
 	WriteMoments(m, v []float32)

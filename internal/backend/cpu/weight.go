@@ -101,6 +101,9 @@ func (p *Param) Write(src []float32) { copyAll(p.value, src) }
 // ReadGrad copies the gradient sum out.
 func (p *Param) ReadGrad(dst []float32) { copyAll(dst, p.grad) }
 
+// WriteGrad sets the gradient sum.
+func (p *Param) WriteGrad(src []float32) { copyAll(p.grad, src) }
+
 // ReadMoments copies AdamW's moments out, zeros before the first step.
 func (p *Param) ReadMoments(m, v []float32) {
 	if p.m == nil {

@@ -122,6 +122,14 @@ func (*Backend) NewParam(rows, cols int) backend.Param {
 // ReadGrad copies the gradient sum out.
 func (p *Param) ReadGrad(dst []float32) { copy32(dst, p.Grad) }
 
+// WriteGrad sets the gradient sum.
+func (p *Param) WriteGrad(src []float32) {
+	mustLen(len(src), len(p.Grad))
+	for i, g := range src {
+		p.Grad[i] = float64(g)
+	}
+}
+
 // ReadMoments copies AdamW's moments out.
 func (p *Param) ReadMoments(m, v []float32) { copy32(m, p.m); copy32(v, p.v) }
 
