@@ -95,16 +95,16 @@ func (be *Backend) Attention(y, lse, qkv backend.Buffer, a *backend.Attention, b
 
 // AttentionBackward recomputes the scores from lse and writes the gradient of qkv. A tree of segments that share
 // prefixes is one piece of work for each key head, so that the gradients of its keys add up in the segments' order.
-func (be *Backend) AttentionBackward(dqkv, qkv, y, lse, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
+// It does not need y.
+func (be *Backend) AttentionBackward(dqkv, qkv, _, lse, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
 	t := &be.attention
-	t.y, t.lse, t.dy, t.dqkv = mat(y), mat(lse), mat(dy), mat(dqkv)
+	t.lse, t.dy, t.dqkv = mat(lse), mat(dy), mat(dqkv)
 	mustEqual("columns of attention's gradient", t.dy.cols, a.OutCols())
 	mustEqual("columns of attention's dqkv", t.dqkv.cols, a.QKVCols())
 	t.dqkv.Resize(mat(qkv).rows)
 	t.begin(mat(qkv), a, b, nil)
-	for what, m := range [...]*Buffer{t.y, t.lse, t.dy} {
-		mustEqual([...]string{"rows of y", "rows of lse", "rows of dy"}[what], m.rows, t.qkv.rows)
-	}
+	mustEqual("rows of lse", t.lse.rows, t.qkv.rows)
+	mustEqual("rows of dy", t.dy.rows, t.qkv.rows)
 	for i := range t.scratch {
 		s := &t.scratch[i]
 		s.do.shape(t.maxRows, a.HeadDim)
@@ -469,17 +469,15 @@ func (b *backwardTask) Piece(w, i int) {
 	}
 }
 
-// backwardBlock does a block of queries with one key head: p = e^(s-lse), dv += pᵀ dy, ds = scale * p∘(dy vᵀ - delta)
-// with delta = sum(dy∘y), dk += dsᵀ q, dq = ds k (Dao, "FlashAttention-2", 2023, section 3.1).
+// backwardBlock does a block of queries with one key head: p = e^(s-lse), dp = dy vᵀ, dv += pᵀ dy,
+// ds = scale * p∘(dp - delta), dk += dsᵀ q, dq = ds k (Dao, "FlashAttention-2", 2023, section 3.1). But delta is
+// sum(p∘dp), not sum(dy∘y): it cancels to the last bit where a query sees one key, or keys whose dp are the same.
 func (t *attention) backwardBlock(w int, q *queries, kv int) {
 	hd, s := t.a.HeadDim, &t.scratch[w]
 	t.gatherQueries(s, q, kv)
 	for r := range q.n {
 		for j := range t.group {
-			c := t.queryColumn(kv, j)
-			dy := t.dy.row(q.start + r)[c : c+hd]
-			copy(s.do.row(r*t.group+j), dy)
-			s.delta[r*t.group+j] = dot(dy, t.y.row(q.start + r)[c:c+hd])
+			copy(s.do.row(r*t.group+j), t.dy.row(q.start + r)[t.queryColumn(kv, j):][:hd])
 		}
 	}
 	n := t.product(w, &s.s, &s.q, t.a.Scale, q, kv, false)
@@ -491,7 +489,7 @@ func (t *attention) backwardBlock(w int, q *queries, kv int) {
 			p, ds := s.s.v[row*s.s.ld:][:n], s.ds.v[row*s.ds.ld:][:n]
 			t.hide(p, q, r, negInfinity)
 			t.hide(ds, q, r, 0)
-			softmaxBackward(p, ds, float64(lse[kv*t.group+j]), float32(s.delta[row]), t.a.Scale)
+			softmaxBackward(p, ds, float64(lse[kv*t.group+j]), t.a.Scale)
 		}
 	}
 	t.addKeys(w, s, q, kv)
@@ -505,13 +503,21 @@ func (t *attention) backwardBlock(w int, q *queries, kv int) {
 	}
 }
 
-// softmaxBackward turns scores into p and the gradient of p into that of the unscaled scores.
-func softmaxBackward(p, ds []float32, lse float64, delta, scale float32) {
+// softmaxBackward turns scores into p and the gradient of p into that of the unscaled scores. lse is rounded to f32:
+// dividing by the sum makes up for that.
+func softmaxBackward(p, ds []float32, lse float64, scale float32) {
 	ds = ds[:len(p)]
+	var total, dot float64
 	for i, v := range p {
 		e := float32(exp(float64(v) - lse))
 		p[i] = e
-		ds[i] = scale * e * (ds[i] - delta)
+		total += float64(e)
+		dot += float64(e) * float64(ds[i])
+	}
+	f, delta := float32(1/total), float32(dot/total)
+	for i, e := range p {
+		p[i] = e * f
+		ds[i] = scale * p[i] * (ds[i] - delta)
 	}
 }
 

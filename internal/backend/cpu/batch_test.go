@@ -121,6 +121,31 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
+// TestOneKey: the softmax of a query that sees one key is a constant, and the gradients of q and k are exactly 0:
+// Adam would make a step of full size of any rounding left over.
+func TestOneKey(t *testing.T) {
+	a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 24, Scale: 0.3, Window: 1}
+	const n = 70
+	backends := map[string]backend.Backend{"oracle": oracle}
+	for _, p := range paths() {
+		backends[p.String()] = p.open(t, 2)
+	}
+	for name, be := range backends {
+		w := newWorld(be, false)
+		b := w.batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1})
+		qkv, dy := w.filled(activation, n, a.QKVCols(), 3), w.filled(activation, n, a.OutCols(), 1)
+		y, lse, d := w.buffer(activation, a.OutCols()), w.buffer(stat, a.Heads), w.buffer(activation, a.QKVCols())
+		w.be.Attention(y, lse, qkv, a, b, nil)
+		w.be.AttentionBackward(d, qkv, y, lse, dy, a, b)
+		values := a.QKVCols() - a.KVHeads*a.HeadDim
+		for i, v := range read(d) {
+			if zero := i%a.QKVCols() < values; zero != (v == 0) {
+				t.Fatalf("%s: the gradient of row %d, column %d is %v", name, i/a.QKVCols(), i%a.QKVCols(), v)
+			}
+		}
+	}
+}
+
 // TestDecode: positions one by one, or several at a time, are the whole sequence at once.
 func TestDecode(t *testing.T) {
 	for _, window := range []int{0, 20} {

@@ -137,7 +137,7 @@ func (*Backend) Attention(y, lse, qkv backend.Buffer, a *backend.Attention, b *b
 	}
 }
 
-func (*Backend) AttentionBackward(dqkv, qkv, y, lse, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
+func (*Backend) AttentionBackward(dqkv, qkv, _, _, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
 	in, dout := mat(qkv), mat(dy)
 	d := mat(dqkv)
 	d.Resize(in.rows)
@@ -147,17 +147,21 @@ func (*Backend) AttentionBackward(dqkv, qkv, y, lse, dy backend.Buffer, a *backe
 	nq, nk := a.Heads*hd, a.KVHeads*hd
 	for s, seg := range b.Segments {
 		ks := keys(s, r, a, b, nil)
-		p := make([]float64, len(ks))
+		p, dp := make([]float64, len(ks)), make([]float64, len(ks))
 		for t := int(seg.Start); t < int(seg.Start+seg.Len); t++ {
 			for h := range a.Heads {
 				kv := h / group
 				q, g := r.row(t)[h*hd:(h+1)*hd], dout.row(t)[h*hd:(h+1)*hd]
 				scores(p, q, ks, kv, b.Positions[t], a)
-				delta := dot(mat(y).row(t)[h*hd:(h+1)*hd], g) // sum over keys of p * dp
+				var delta float64 // sum over keys of p * dp
+				for i := range ks {
+					dp[i] = dot(g, ks[i].v[kv*hd:(kv+1)*hd])
+					delta += p[i] * dp[i]
+				}
 				for i := range ks {
 					dk := d.row(ks[i].row)[nq+kv*hd : nq+(kv+1)*hd]
 					dv := d.row(ks[i].row)[nq+nk+kv*hd : nq+nk+(kv+1)*hd]
-					ds := float64(a.Scale) * p[i] * (dot(g, ks[i].v[kv*hd:(kv+1)*hd]) - delta)
+					ds := float64(a.Scale) * p[i] * (dp[i] - delta)
 					axpy(dv, p[i], g)
 					axpy(dk, ds, q)
 					axpy(d.row(t)[h*hd:(h+1)*hd], ds, ks[i].k[kv*hd:(kv+1)*hd])
