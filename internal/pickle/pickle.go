@@ -10,9 +10,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -30,31 +30,27 @@ type File struct {
 	data   []byte
 	names  []string
 	views  map[string]*view
-	closer func() error
+	mapped *mmap.File // nil where the bytes are the caller's
 }
 
 // Open maps the file at path and reads what its tensors are called and where they lie. The tensors' Data is valid
 // until Close.
 func Open(path string) (*File, error) {
-	data, unmap, err := mapFile(path)
+	m, err := mmap.Open(path)
 	if err != nil {
-		var p *fs.PathError
-		if errors.As(err, &p) {
-			return nil, err
-		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := Parse(data, path)
+	f, err := Parse(m.Data, path)
 	if err != nil {
-		return nil, errors.Join(err, unmap())
+		return nil, errors.Join(err, m.Close())
 	}
-	f.closer = unmap
+	f.mapped = m
 	return f, nil
 }
 
 // Parse reads a file that is in memory. The tensors' Data may be parts of data; path is for messages.
 func Parse(data []byte, path string) (*File, error) {
-	f := &File{path: path, data: data, views: map[string]*view{}, closer: func() error { return nil }}
+	f := &File{path: path, data: data, views: map[string]*view{}}
 	if err := f.parse(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -78,10 +74,11 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 
 // Close unmaps the file.
 func (f *File) Close() error {
-	unmap := f.closer
-	f.closer = func() error { return nil }
 	f.data, f.views = nil, nil
-	return unmap()
+	if f.mapped == nil {
+		return nil
+	}
+	return f.mapped.Close()
 }
 
 // lfsPointer is how the small text begins that Git leaves in place of a large file that was not fetched.

@@ -9,13 +9,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"math"
 	"math/bits"
-	"os"
 	"slices"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -40,35 +39,26 @@ type File struct {
 	tensors  []Tensor
 	byName   map[string]int
 	metadata map[string]string
-	unmap    func() error
+	mapped   *mmap.File // nil where the bytes are the caller's
 }
 
 // Open maps the file at path and checks its header and its length. The tensors' Data is valid until Close.
 func Open(path string) (*File, error) {
-	data, unmap, err := mapFile(path)
+	m, err := mmap.Open(path)
 	if err != nil {
-		return nil, withPath(path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := Parse(data, path)
+	f, err := Parse(m.Data, path)
 	if err != nil {
-		return nil, errors.Join(err, unmap())
+		return nil, errors.Join(err, m.Close())
 	}
-	f.unmap = unmap
+	f.mapped = m
 	return f, nil
-}
-
-// withPath makes an error name the file, unless it does already.
-func withPath(path string, err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return err
-	}
-	return fmt.Errorf("%s: %w", path, err)
 }
 
 // Parse reads a file that is in memory. The tensors' Data are parts of data; path is for messages.
 func Parse(data []byte, path string) (*File, error) {
-	f := &File{path: path, byName: map[string]int{}, unmap: func() error { return nil }}
+	f := &File{path: path, byName: map[string]int{}}
 	if err := f.parse(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -107,10 +97,11 @@ func (f *File) Metadata() map[string]string { return f.metadata }
 
 // Close unmaps the file. The tensors' Data must not be touched afterwards.
 func (f *File) Close() error {
-	unmap := f.unmap
-	f.unmap = func() error { return nil }
 	f.tensors, f.byName = nil, nil
-	return unmap()
+	if f.mapped == nil {
+		return nil
+	}
+	return f.mapped.Close()
 }
 
 // lfsPointer is how the small text begins that Git leaves in place of a large file that was not fetched.
@@ -317,24 +308,4 @@ func byteSize(shape []int, elementBits uint64) (uint64, error) {
 		return 0, fmt.Errorf("shape %v of %d-bit elements ends inside a byte", shape, elementBits)
 	}
 	return n / 8, nil
-}
-
-// openRegular opens a file and returns its size.
-func openRegular(path string) (*os.File, int, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
-		err = errors.New("not a regular file")
-	case info.Size() > math.MaxInt:
-		err = fmt.Errorf("%d bytes are too many for this machine", info.Size())
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, int(info.Size()), nil
 }

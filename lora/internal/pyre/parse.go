@@ -54,8 +54,8 @@ type parser struct {
 	global     string // flags of the whole expression
 }
 
-// flags are those that change what we write; the others have no effect on names.
-type flags struct{ ignoreCase, verbose bool }
+// flags are those that change how the rest is read; the others are written as they stand.
+type flags struct{ verbose bool }
 
 type syntaxError struct {
 	pos int
