@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -235,7 +236,7 @@ func TestNotAFile(t *testing.T) {
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Error(err)
 	}
-	if _, err := Open(filepath.Join(dir, "a.bin")); !os.IsNotExist(err) || !strings.Contains(err.Error(), "a.bin") {
+	if _, err := Open(filepath.Join(dir, "a.bin")); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "a.bin") {
 		t.Error(err)
 	}
 }
