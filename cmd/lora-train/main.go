@@ -1,0 +1,69 @@
+// Command lora-train fine-tunes a LLaMA checkpoint with LoRA on instruction data and saves a PEFT adapter.
+//
+// A command line is resolved to a Run (parse.go, from flags, a YAML file, a preset and the defaults), and the Run is
+// carried out (run.go). Without arguments it is the demo (demo.go).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// Exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 3
+)
+
+func main() {
+	ctx := interruptible(os.Stderr)
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// interruptible returns a context that the first SIGINT or SIGTERM ends; the second one ends the process.
+func interruptible(stderr io.Writer) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		fmt.Fprintln(stderr, "\nstopping after this micro-batch and saving; once more to exit at once")
+		cancel()
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return ctx
+}
+
+// command carries out a command line and returns its exit code.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	r, err := parse(args, stdout)
+	if err == nil {
+		err = r.run(ctx, stdout, stderr)
+	}
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return exitDone
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	}
+	fmt.Fprintln(stderr, "lora-train:", indent(err.Error()))
+	if errors.As(err, new(usageError)) {
+		fmt.Fprintln(stderr, "lora-train --help lists all flags.")
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// indent sets the lines of a message with several problems below one another.
+func indent(message string) string {
+	return strings.ReplaceAll(message, "\n", "\n            ")
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/train"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// Run is a resolved command line.
+type Run struct {
+	Settings
+	// Given are the keys that a flag or the configuration file sets, not a preset or the defaults.
+	Given map[string]bool
+	// Demo is a command line that names neither model nor data.
+	Demo bool
+}
+
+// usageError is a command line that makes no sense, as opposed to a file that does not.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errHelp says that help was asked for and printed.
+var errHelp = errors.New("help")
+
+// defaults is the one table of defaults: those of the packages that run a run.
+func defaults() Settings {
+	t, l := train.Defaults(), lora.Defaults()
+	s := Settings{
+		Template:         "alpaca",
+		Compute:          "auto",
+		Device:           "auto",
+		ActivationPolicy: "auto",
+
+		MaxSeqLength:       t.MaxSeqLength,
+		ValSetSize:         t.ValSetSize,
+		TrainOnInputs:      t.TrainOnInputs,
+		NoShuffle:          !t.Shuffle,
+		LearningRate:       t.LearningRate,
+		LRSchedulerType:    t.LRSchedulerType,
+		BatchSize:          t.PerDeviceTrainBatchSize,
+		Accumulation:       t.GradientAccumulationSteps,
+		NumTrainEpochs:     t.NumTrainEpochs,
+		MaxSteps:           t.MaxSteps,
+		WarmupSteps:        t.WarmupSteps,
+		WarmupRatio:        t.WarmupRatio,
+		WeightDecay:        t.WeightDecay,
+		AdamBeta1:          t.AdamBeta1,
+		AdamBeta2:          t.AdamBeta2,
+		AdamEpsilon:        t.AdamEpsilon,
+		MaxGradNorm:        t.MaxGradNorm,
+		Seed:               t.Seed,
+		EvalSteps:          t.EvalSteps,
+		LoadBestModelAtEnd: t.LoadBestModelAtEnd,
+	}
+	s.setLoRA(l)
+	return s
+}
+
+// withDemo are the flags that may stand beside the demo: where it goes and how it is computed.
+var withDemo = []string{"out", "overwrite", "compute", "device", "threads", "activation_policy"}
+
+// parse resolves a command line: flags win over the configuration file, it wins over the preset, and that over the
+// defaults. Help goes to stdout.
+func parse(args []string, stdout io.Writer) (*Run, error) {
+	var flags Settings
+	given, err := parseFlags(args, &flags, stdout)
+	if err != nil {
+		return nil, err
+	}
+	file, inFile, err := parseConfig(flags.Config)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Settings: defaults(), Given: map[string]bool{}}
+	name := flags.Preset
+	if name == "" {
+		name = file.Preset
+	}
+	if name != "" {
+		p, err := findPreset(name)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		p.apply(&r.Settings)
+	}
+	r.take(inFile, &file)
+	r.take(given, &flags)
+	r.MaxSteps = max(0, r.MaxSteps)
+	if err := errors.Join(r.missing(given), r.validate(), r.lora().Validate(), inFlags(r.options().Validate())); err != nil {
+		return nil, usageError{err}
+	}
+	return r, nil
+}
+
+// parseFlags reads the command line and returns the keys it gives.
+func parseFlags(args []string, into *Settings, stdout io.Writer) (given []string, err error) {
+	helped := false
+	k, err := kong.New(into,
+		kong.Name("lora-train"),
+		kong.Description("Fine-tunes a LLaMA checkpoint with LoRA on instruction data and saves a PEFT adapter. "+
+			"Without arguments it runs a demo on an embedded tiny model.\n\n"+
+			"Exit status: 0 done, 1 failed, 2 wrong usage, 3 interrupted."),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { helped = true }),
+		kong.TypeMapper(reflect.TypeFor[lora.Names](), kong.MapperFunc(mapNames)),
+		kong.TypeMapper(reflect.TypeFor[lora.Rules](), kong.MapperFunc(mapRules)),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	showDefaults(k)
+	ctx, err := k.Parse(joinNegative(args))
+	switch {
+	case helped:
+		return nil, errHelp
+	case err != nil:
+		return nil, usageError{err}
+	}
+	for _, p := range ctx.Path {
+		if p.Flag != nil && p.Flag.Name != "help" {
+			given = append(given, strings.ReplaceAll(p.Flag.Name, "-", "_"))
+		}
+	}
+	return given, nil
+}
+
+// showDefaults adds the table of defaults to the help.
+func showDefaults(k *kong.Kong) {
+	d := defaults()
+	for _, f := range k.Model.Flags {
+		s, ok := d.find(strings.ReplaceAll(f.Name, "-", "_"))
+		numeric := ok && (s.value.CanInt() || s.value.CanUint() || s.value.CanFloat())
+		if !ok || s.value.IsZero() && !numeric {
+			continue
+		}
+		f.Help += fmt.Sprintf(" Default: %v.", s.value.Interface())
+	}
+}
+
+// joinNegative makes "--max-steps=-1" of "--max-steps -1": a number after a flag is its value.
+func joinNegative(args []string) []string {
+	var out []string
+	for _, a := range args {
+		last := len(out) - 1
+		if _, err := strconv.ParseFloat(a, 64); err == nil && strings.HasPrefix(a, "-") && last >= 0 &&
+			strings.HasPrefix(out[last], "--") && !strings.Contains(out[last], "=") {
+			out[last] += "=" + a
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// parseConfig reads the configuration file, where one is named.
+func parseConfig(path string) (s Settings, given []string, err error) {
+	if path == "" {
+		return s, nil, nil
+	}
+	given, err = readConfig(path, &s)
+	return s, given, err
+}
+
+// take sets the given keys to their values in s.
+func (r *Run) take(given []string, s *Settings) {
+	for _, key := range given {
+		from, _ := s.find(key)
+		to, _ := r.find(key)
+		to.value.Set(from.value)
+		r.Given[key] = true
+	}
+}
+
+// missing says what a run lacks. Without a model and data it is the demo, if nothing speaks of training.
+func (r *Run) missing(flags []string) error {
+	var errs []error
+	if r.Model == "" {
+		errs = append(errs, errors.New("--model is missing: a checkpoint directory in Hugging Face's format"))
+	}
+	if len(r.Data) == 0 {
+		errs = append(errs, errors.New("--data is missing: a file of rows, JSON Lines or a JSON array"))
+	}
+	if len(errs) == 2 && !slices.ContainsFunc(flags, func(key string) bool { return !slices.Contains(withDemo, key) }) {
+		r.Demo = true
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// absolute makes the paths of a run independent of the working directory, so that run.yaml repeats it from anywhere.
+func (r *Run) absolute() error {
+	paths := []*string{&r.Model, &r.Adapter}
+	for i := range r.Data {
+		paths = append(paths, &r.Data[i])
+	}
+	if !slices.Contains([]string{instruct.Alpaca.Name, instruct.MedTuned.Name}, r.Template) {
+		paths = append(paths, &r.Template)
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", *p, err)
+		}
+		*p = abs
+	}
+	return nil
+}
+
+// sameValue compares two settings; the order of names means nothing.
+func sameValue(a, b setting) bool {
+	sorted := func(v any) any {
+		switch v := v.(type) {
+		case lora.Names:
+			v.List = slices.Sorted(slices.Values(v.List))
+			return v.String()
+		case []string:
+			return strings.Join(slices.Sorted(slices.Values(v)), ",")
+		case []int:
+			return fmt.Sprint(slices.Sorted(slices.Values(v)))
+		case lora.Rules:
+			return fmt.Sprint(v)
+		}
+		return v
+	}
+	return reflect.DeepEqual(sorted(a.value.Interface()), sorted(b.value.Interface()))
+}

@@ -1,0 +1,123 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary be lora-train: tests that need a process of their own start it once more.
+func TestMain(m *testing.M) {
+	if os.Getenv("LORA_TRAIN_TEST_MAIN") == "" {
+		os.Exit(m.Run())
+	}
+	if limit, err := strconv.ParseUint(os.Getenv("LORA_TRAIN_TEST_FILE_SIZE"), 10, 64); err == nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			panic(err)
+		}
+	}
+	main()
+}
+
+// process prepares a lora-train of its own.
+func process(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), "LORA_TRAIN_TEST_MAIN=1")
+	cmd.Dir = t.TempDir()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	return cmd, &out
+}
+
+// interrupt starts a long run, sends signals once it trains, and returns its exit code.
+func interrupt(t *testing.T, out string, signals ...os.Signal) (code int, stdout string) {
+	t.Helper()
+	cmd, output := process(t, "--model", tiny(t), "--data", tinyRows(t), "--out", out, "--max-steps", "100000000", "--learning-rate", "1e-3")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	guard := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	defer guard.Stop()
+	for s := bufio.NewScanner(stderr); s.Scan(); {
+		if len(signals) > 0 && strings.HasPrefix(s.Text(), "step ") {
+			for _, sig := range signals {
+				cmd.Process.Signal(sig)
+			}
+			signals = nil
+		}
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode(), output.String()
+}
+
+func TestInterruptLeavesWhatWasLearnt(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		out := filepath.Join(t.TempDir(), "out")
+		code, stdout := interrupt(t, out, sig)
+		if code != exitInterrupted || !strings.HasPrefix(stdout, "interrupted") {
+			t.Errorf("%v: exit code %d\n%s", sig, code, stdout)
+		}
+		if steps, _ := events(t, out); len(steps) == 0 {
+			t.Errorf("%v: no step is recorded", sig)
+		}
+		mustExecute(t, "--model", tiny(t), "--data", tinyRows(t), "--out", filepath.Join(t.TempDir(), "more"), "--max-steps", "1", "--adapter", out)
+	}
+}
+
+func TestSecondInterruptExitsAtOnce(t *testing.T) {
+	if code, _ := interrupt(t, filepath.Join(t.TempDir(), "out"), syscall.SIGINT, syscall.SIGTERM); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A limit on the size of files stands for a disk that is full.
+func TestFullDisk(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cmd, _ := process(t, "--model", tiny(t), "--data", tinyRows(t), "--out", out, "--max-steps", "2", "--lora-r", "64", "--target-modules", "all-linear")
+	cmd.Env = append(cmd.Env, "LORA_TRAIN_TEST_FILE_SIZE=8192")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed {
+		t.Errorf("exit code %d\n%s", code, &stderr)
+	}
+	if text := stderr.String(); !strings.Contains(text, "adapter_model.safetensors") || !strings.Contains(text, "file too large") {
+		t.Errorf("the message does not say what could not be written:\n%s", text)
+	}
+	if exists(filepath.Join(out, "adapter_model.safetensors")) {
+		t.Error("a part of an adapter is left")
+	}
+}
+
+func TestFullDiskBeforeTheFirstStep(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cmd, _ := process(t, "--model", tiny(t), "--data", tinyRows(t), "--out", out, "--max-steps", "2")
+	cmd.Env = append(cmd.Env, "LORA_TRAIN_TEST_FILE_SIZE=16")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(stderr.String(), "file too large") {
+		t.Errorf("exit code %d\n%s", code, &stderr)
+	}
+	if exists(out) {
+		t.Error("an output directory is left with nothing in it")
+	}
+}

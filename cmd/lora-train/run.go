@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/biolora/biolora/internal/report"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/train"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// errInterrupted says that a signal ended the run; what was learnt lies in the output directory.
+var errInterrupted = errors.New("interrupted")
+
+// session is a run with its inputs open.
+type session struct {
+	*Run
+	out            *output
+	stdout, stderr io.Writer
+
+	model     *model.Model
+	adapter   *lora.Adapter
+	tokenizer *tokenizer.Tokenizer
+	template  instruct.Template
+	data      *instruct.Dataset
+	warnings  []string
+}
+
+// run carries out a resolved command line.
+func (r *Run) run(ctx context.Context, stdout, stderr io.Writer) error {
+	s := &session{Run: r, out: &output{path: r.Out, overwrite: r.Overwrite}, stdout: stdout, stderr: stderr}
+	defer s.close()
+	if r.Demo {
+		return s.demo(ctx)
+	}
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	_, err := s.train(ctx)
+	return err
+}
+
+// prepare opens all that the run reads and looks at where it writes. All that is wrong is gathered; nothing is
+// changed on the disk.
+func (s *session) prepare() error {
+	if err := s.absolute(); err != nil {
+		return err
+	}
+	if err := s.printPreset(s.stderr); err != nil {
+		return err
+	}
+	err := s.open()
+	if !s.out.claimed {
+		err = errors.Join(err, s.out.check(s.files()...))
+	}
+	return err
+}
+
+// files are those that an output directory must not replace under the run's hands.
+func (s *session) files() []string {
+	files := append(slices.Clone(s.Data), s.Template)
+	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json"} {
+		files = append(files, filepath.Join(s.Model, name))
+	}
+	if s.Adapter != "" {
+		for _, name := range adapterNames {
+			files = append(files, filepath.Join(s.Adapter, name))
+		}
+	}
+	return files
+}
+
+// open opens model, tokenizer, data and adapter.
+func (s *session) open() error {
+	errs := []error{isDir(s.Model), s.openData()}
+	if errs[0] == nil {
+		errs = append(errs, s.openModel(), s.openTokenizer())
+	}
+	return errors.Join(errs...)
+}
+
+// isDir spares the user what every reader of a directory would say of one that is not there.
+func isDir(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("model: %s is not a directory: name the directory of the checkpoint", path)
+	}
+	return nil
+}
+
+// openModel opens the model and puts the adapter into it.
+func (s *session) openModel() (err error) {
+	s.model, err = model.Open(s.Model, model.Options{
+		Compute: s.Compute, Device: s.Device, Threads: s.Threads, Activations: s.ActivationPolicy,
+	})
+	if err != nil {
+		return err
+	}
+	s.warnings = append(s.warnings, s.model.Warnings()...)
+	return s.openAdapter()
+}
+
+// openTokenizer opens the model's tokenizer, which rows of token ids can do without.
+func (s *session) openTokenizer() error {
+	t, err := tokenizer.Load(s.Model)
+	if errors.Is(err, fs.ErrNotExist) && s.data != nil && onlyTokens(s.data) {
+		s.warnings = append(s.warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", s.Model))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.tokenizer = t
+	s.warnings = append(s.warnings, t.Warnings()...)
+	return nil
+}
+
+func onlyTokens(data *instruct.Dataset) bool {
+	for i := range data.Len() {
+		if data.Row(i).Kind != instruct.Tokens {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) close() {
+	if s.model != nil {
+		s.model.Close()
+	}
+}
+
+func (s *session) openData() error {
+	t, err := instruct.LoadTemplate(s.Template)
+	if err != nil {
+		return err
+	}
+	s.template = t.WithEmptyInputs(s.EmptyInput...)
+	opts := []instruct.Option{instruct.WithFields(instruct.Fields{
+		Instruction: s.FieldInstruction, Input: s.FieldInput, Output: s.FieldOutput,
+		Prompt: s.FieldPrompt, Completion: s.FieldCompletion,
+	})}
+	if s.SkipBadRows {
+		opts = append(opts, instruct.SkipBad())
+	}
+	s.data, err = instruct.OpenAll(s.Data, s.template, opts...)
+	if err != nil {
+		return err
+	}
+	for _, bad := range s.data.BadRows() {
+		s.warnings = append(s.warnings, "left out: "+bad.Error())
+	}
+	return nil
+}
+
+// openAdapter puts a fresh adapter into the model, or the one to start from.
+func (s *session) openAdapter() (err error) {
+	if s.Adapter == "" {
+		s.adapter, err = lora.Inject(s.model, s.lora())
+	} else {
+		s.adapter, err = s.load()
+	}
+	if err == nil {
+		s.warnings = append(s.warnings, s.adapter.Warnings()...)
+	}
+	return err
+}
+
+// train trains, leaves the adapter in the output directory and says so. A run that ends before its first step leaves
+// the directory as it was.
+func (s *session) train(ctx context.Context) (*train.Result, error) {
+	if !s.out.claimed {
+		if err := s.out.claim(); err != nil {
+			s.out.undo()
+			return nil, err
+		}
+	}
+	s.Compute = s.model.Compute() // what auto came to
+	if err := s.out.write(runName, encodeConfig(&s.Settings)); err != nil {
+		s.out.undo()
+		return nil, err
+	}
+	drawn := report.New(s.stderr, report.StyleOf(s.stderr), report.Run{
+		Model: s.Model, Data: s.Data, Adapter: adapted(s.adapter), Start: s.Adapter, Output: s.out.path,
+		Backend: s.model.BackendName(), Compute: s.model.Compute(), Note: s.model.Note(), Warnings: s.warnings,
+	})
+	o := s.options()
+	o.OutputDir = s.out.path
+	kept := &keeper{out: s.out}
+	o.Hooks = []train.Hook{kept, drawn}
+	res, err := train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
+	drawn.Close()
+	if !kept.stepped {
+		s.out.undo()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !kept.stepped && res.Interrupted:
+		fmt.Fprintln(s.stderr, "interrupted before the first step: nothing was learnt, nothing is kept")
+		return nil, errInterrupted
+	}
+	report.Summary(s.stdout, *res, s.out.path)
+	if res.Interrupted {
+		return nil, errInterrupted
+	}
+	return res, nil
+}
+
+// adapted says what is adapted, without the number of parameters, which the report has from the plan.
+func adapted(a *lora.Adapter) string {
+	text := a.Describe()
+	return text[:max(0, strings.LastIndex(text, "; "))]
+}
+
+// keeper parts with the output of an earlier run once this one has a step of its own.
+type keeper struct {
+	train.NopHook
+	out     *output
+	stepped bool
+}
+
+// Step is told of the first step.
+func (k *keeper) Step(train.StepEvent) error {
+	if k.stepped {
+		return nil
+	}
+	k.stepped = true
+	return k.out.settle()
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/biolora/biolora/lora"
+)
+
+// Settings is everything a run is asked to do. The tags name a flag; the key in YAML is the same name with
+// underscores.
+type Settings struct {
+	Model     string   `name:"model" group:"Input and output" placeholder:"DIR" help:"Checkpoint directory in Hugging Face's format."`
+	Data      []string `name:"data" sep:"none" group:"Input and output" placeholder:"FILE" help:"Rows to train on: a JSON array or JSON Lines. May be repeated."`
+	Out       string   `name:"out" group:"Input and output" placeholder:"DIR" help:"Output directory. Without it: ./lora-out/N, N the next free number."`
+	Overwrite bool     `name:"overwrite" group:"Input and output" help:"Use an output directory that is not empty. Replaces only what lora-train wrote there."`
+	Config    string   `name:"config" group:"Input and output" placeholder:"run.yaml" help:"Read settings from a YAML file. Flags win over it."`
+	Preset    string   `name:"preset" group:"Input and output" placeholder:"NAME" help:"Start from alpaca-lora, bioinstruct or medtuned. The file and flags win over it."`
+
+	Template         string   `name:"template" group:"Data" placeholder:"NAME|FILE" help:"Prompt template: alpaca, medtuned, or a YAML file."`
+	FieldInstruction string   `name:"field-instruction" group:"Data" placeholder:"NAME" help:"Name of the instruction field in the rows."`
+	FieldInput       string   `name:"field-input" group:"Data" placeholder:"NAME" help:"Name of the input field."`
+	FieldOutput      string   `name:"field-output" group:"Data" placeholder:"NAME" help:"Name of the output field."`
+	FieldPrompt      string   `name:"field-prompt" group:"Data" placeholder:"NAME" help:"Name of the prompt field."`
+	FieldCompletion  string   `name:"field-completion" group:"Data" placeholder:"NAME" help:"Name of the completion field."`
+	EmptyInput       []string `name:"empty-input" sep:"none" group:"Data" placeholder:"TEXT" help:"One more input that counts as none. May be repeated."`
+	SkipBadRows      bool     `name:"skip-bad-rows" group:"Data" help:"Leave out rows that cannot be used, and count them."`
+	TrainOnInputs    bool     `name:"train-on-inputs" group:"Data" help:"Learn the prompt too, not only the response."`
+	NoShuffle        bool     `name:"no-shuffle" group:"Data" help:"Keep the order of the files."`
+	MaxSeqLength     int      `name:"max-seq-length" group:"Data" placeholder:"N" help:"Cut longer rows on the right. 0: the smaller of 1024 and max_position_embeddings."`
+	ValSetSize       float64  `name:"val-set-size" group:"Data" placeholder:"N" help:"Rows held out: a number from 1 on, a share below 1."`
+
+	LoraR              int        `name:"lora-r" group:"LoRA" placeholder:"N" help:"Rank."`
+	LoraAlpha          float64    `name:"lora-alpha" group:"LoRA" placeholder:"X" help:"The branch is scaled by alpha / r."`
+	LoraDropout        float64    `name:"lora-dropout" group:"LoRA" placeholder:"X" help:"Dropout on the branch's input."`
+	UseRslora          bool       `name:"use-rslora" group:"LoRA" help:"Scale by alpha / sqrt(r) instead."`
+	TargetModules      lora.Names `name:"target-modules" group:"LoRA" placeholder:"A,B" help:"Linears to adapt: names, regex:EXPR for a regular expression on the full name, or all-linear."`
+	ExcludeModules     lora.Names `name:"exclude-modules" group:"LoRA" placeholder:"A,B" help:"Linears to leave out: names or regex:EXPR."`
+	RankPattern        lora.Rules `name:"rank-pattern" group:"LoRA" placeholder:"KEY=N" help:"Another rank for the modules whose name KEY matches. May be repeated."`
+	AlphaPattern       lora.Rules `name:"alpha-pattern" group:"LoRA" placeholder:"KEY=X" help:"Another alpha. May be repeated."`
+	InitLoraWeights    string     `name:"init-lora-weights" group:"LoRA" placeholder:"true|gaussian" help:"How A begins: true (Kaiming), gaussian, or false (A and B random; for debugging)."`
+	ModulesToSave      []string   `name:"modules-to-save" group:"LoRA" placeholder:"A,B" help:"Trained in full and saved: embed_tokens, lm_head."`
+	LayersToTransform  []int      `name:"layers-to-transform" group:"LoRA" placeholder:"0,2" help:"Layers to adapt. Without it: all."`
+	Adapter            string     `name:"adapter" group:"LoRA" placeholder:"DIR" help:"Start from a PEFT adapter. Its configuration rules; only lora-dropout may differ."`
+	LearningRate       float64    `name:"learning-rate" group:"Training" placeholder:"X" help:"Peak learning rate of AdamW."`
+	LRSchedulerType    string     `name:"lr-scheduler-type" group:"Training" placeholder:"NAME" help:"constant, constant_with_warmup, linear or cosine."`
+	BatchSize          int        `name:"per-device-train-batch-size" group:"Training" placeholder:"N" help:"Rows in a micro-batch."`
+	Accumulation       int        `name:"gradient-accumulation-steps" group:"Training" placeholder:"N" help:"Micro-batches in a step."`
+	NumTrainEpochs     float64    `name:"num-train-epochs" group:"Training" placeholder:"X" help:"Passes over the data."`
+	MaxSteps           int        `name:"max-steps" group:"Training" placeholder:"N" help:"Above 0: so many steps, whatever the epochs."`
+	WarmupSteps        int        `name:"warmup-steps" group:"Training" placeholder:"N" help:"Above 0: wins over warmup-ratio."`
+	WarmupRatio        float64    `name:"warmup-ratio" group:"Training" placeholder:"X" help:"Warm-up as a share of all steps."`
+	WeightDecay        float64    `name:"weight-decay" group:"Training" placeholder:"X" help:"Decoupled, as in AdamW."`
+	AdamBeta1          float64    `name:"adam-beta1" group:"Training" placeholder:"X" help:"AdamW's beta 1."`
+	AdamBeta2          float64    `name:"adam-beta2" group:"Training" placeholder:"X" help:"AdamW's beta 2."`
+	AdamEpsilon        float64    `name:"adam-epsilon" group:"Training" placeholder:"X" help:"AdamW's epsilon."`
+	MaxGradNorm        float64    `name:"max-grad-norm" group:"Training" placeholder:"X" help:"Clip the gradients' global norm. 0: no clipping."`
+	Seed               uint64     `name:"seed" group:"Training" placeholder:"N" help:"Of the initial weights, shuffling, dropout and the rows held out."`
+	EvalSteps          int        `name:"eval-steps" group:"Training" placeholder:"N" help:"Evaluate every N steps and at the end. 0: after each epoch."`
+	LoadBestModelAtEnd bool       `name:"load-best-model-at-end" group:"Training" help:"Leave the best adapter at the root of the output directory, not the last."`
+	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 where the CPU is faster at it."`
+	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
+	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
+	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|all" help:"What layers keep for the backward pass: all, none (they compute it again), or what the memory allows. Never changes a result."`
+}
+
+// setting is one field of a Settings.
+type setting struct {
+	flag  string
+	group string
+	value reflect.Value
+}
+
+func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }
+
+// settings returns the fields of s, which can be set, in their order.
+func (s *Settings) settings() []setting {
+	v := reflect.ValueOf(s).Elem()
+	var list []setting
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		list = append(list, setting{tag.Get("name"), tag.Get("group"), v.Field(i)})
+	}
+	return list
+}
+
+// find returns the setting of that key.
+func (s *Settings) find(key string) (setting, bool) {
+	for _, f := range s.settings() {
+		if f.key() == key {
+			return f, true
+		}
+	}
+	return setting{}, false
+}
+
+// signed are the settings that may be negative: Hugging Face's "not set" is -1.
+var signed = []string{"max_steps"}
+
+// choices are the settings that have a few values.
+var choices = map[string][]string{
+	"compute":           {"auto", "f32", "bf16"},
+	"device":            {"auto", "cpu"},
+	"activation_policy": {"auto", "none", "all"},
+	"init_lora_weights": {"true", "kaiming", "gaussian", "false"},
+	"lr_scheduler_type": {"constant", "constant_with_warmup", "linear", "cosine"},
+}
+
+// validate says what is wrong with the settings by themselves. What they mean to a run is checked by the packages
+// that run it.
+func (s *Settings) validate() error {
+	var errs []error
+	for _, f := range s.settings() {
+		if err := f.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("--%s (%s): %w", f.flag, f.key(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f setting) validate() error {
+	var x float64
+	switch f.value.Kind() {
+	case reflect.Int:
+		x = float64(f.value.Int())
+	case reflect.Float64:
+		x = f.value.Float()
+	case reflect.String:
+		return f.validateChoice()
+	}
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return fmt.Errorf("%v is not a finite number", x)
+	}
+	if x < 0 && !slices.Contains(signed, f.key()) {
+		return fmt.Errorf("%v is negative", x)
+	}
+	return nil
+}
+
+func (f setting) validateChoice() error {
+	want, limited := choices[f.key()]
+	got := f.value.String()
+	if !limited || slices.Contains(want, got) {
+		return nil
+	}
+	if f.key() == "device" && got == "cuda" {
+		return errors.New("cuda is not in this build, which computes on the CPU only: use auto or cpu")
+	}
+	return fmt.Errorf("%q is none of %s%s", got, strings.Join(want, ", "), suggestion(got, want))
+}
