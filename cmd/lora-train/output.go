@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/biolora/biolora/internal/atomicfile"
 )
 
 // manifestName is the file that lists what lora-train wrote into an output directory.
@@ -196,6 +199,17 @@ func (o *output) writeManifest() error {
 	return f.Close()
 }
 
+// seal leaves in the list only what the run wrote indeed.
+func (o *output) seal() error {
+	var names []string
+	for _, name := range o.names {
+		if exists(filepath.Join(o.path, filepath.FromSlash(name))) {
+			names = append(names, name)
+		}
+	}
+	return o.write(manifestName, []byte(manifestHead+strings.Join(names, "\n")+"\n"))
+}
+
 // mkdir makes the directory and notes what it made.
 func (o *output) mkdir() error {
 	if o.path != "" {
@@ -256,13 +270,17 @@ func lastNumber(dir string) (int, error) {
 	return last, nil
 }
 
-// write writes a file of the run.
+// write writes a file of the run, whole or not at all.
 func (o *output) write(name string, text []byte) error {
 	path := filepath.Join(o.path, filepath.FromSlash(name))
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return fmt.Errorf("output directory: %w", err)
 	}
-	if err := os.WriteFile(path, text, 0o666); err != nil {
+	err := atomicfile.Write(path, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("output directory: %w", err)
 	}
 	return nil

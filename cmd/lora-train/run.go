@@ -213,6 +213,9 @@ func (s *session) train(ctx context.Context) (*train.Result, error) {
 		fmt.Fprintln(s.stderr, "interrupted before the first step: nothing was learnt, nothing is kept")
 		return nil, errInterrupted
 	}
+	if err := s.out.seal(); err != nil {
+		return nil, err
+	}
 	report.Summary(s.stdout, *res, s.out.path)
 	if res.Interrupted {
 		return nil, errInterrupted

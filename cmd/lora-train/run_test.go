@@ -133,6 +133,9 @@ func TestOverwrite(t *testing.T) {
 	out := t.TempDir()
 	args := []string{"--model", tiny(t), "--data", tinyRows(t), "--out", out, "--max-steps", "2"}
 	mustExecute(t, args...)
+	if list := readBytes(t, out, manifestName); strings.Contains(list, "best/") || !strings.Contains(list, "\nevents.jsonl\n") {
+		t.Errorf("the list of files is\n%s", list)
+	}
 	mustWrite(t, filepath.Join(out, "notes.txt"), "mine")
 	code, _, stderr := execute(t, args...)
 	if code != exitFailed || !strings.Contains(stderr, "not empty") || !strings.Contains(stderr, "--overwrite") {

@@ -154,21 +154,16 @@ func (r *Report) left(step int) time.Duration {
 	return (perStep * time.Duration(max(0, r.plan.Steps-step))).Round(time.Second)
 }
 
-// Eval writes a line.
+// Eval writes a line, above the bar.
 func (r *Report) Eval(e train.EvalEvent) error {
-	r.Println(fmt.Sprintf("evaluation at step %d: loss %.4f, perplexity %.4g", e.Step, e.EvalLoss, e.Perplexity))
-	return nil
-}
-
-// Println writes a line above the bar.
-func (r *Report) Println(text string) {
 	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.Clear()
 	}
-	fmt.Fprintln(r.w, visible(text))
+	fmt.Fprintf(r.w, "evaluation at step %d: loss %.4f, perplexity %.4g\n", e.Step, e.EvalLoss, e.Perplexity)
 	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.RenderBlank()
 	}
+	return nil
 }
 
 // End leaves the bar behind.
