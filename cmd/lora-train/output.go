@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/biolora/biolora/internal/atomicfile"
+	"github.com/biolora/biolora/train"
 )
 
 // manifestName is the file that lists what lora-train wrote into an output directory.
@@ -20,16 +21,19 @@ const manifestName = ".lora-train"
 const manifestHead = "# What lora-train wrote here. --overwrite replaces these files and nothing else.\n"
 
 // The files of an output directory.
-const runName = "run.yaml"
+const (
+	runName = "run.yaml"
+	logName = "log.txt" // what is printed of the run
+)
 
 var adapterNames = []string{"adapter_config.json", "adapter_model.safetensors", "README.md"}
 
 // outputNames are all files that a run may write, as slash-separated paths in the output directory. What a manifest
 // lists beside them is never touched.
 func outputNames() []string {
-	names := []string{manifestName, runName, "events.jsonl"}
+	names := []string{manifestName, runName, logName, train.EventsFile}
 	for _, n := range adapterNames {
-		names = append(names, n, "best/"+n)
+		names = append(names, n, train.BestDir+"/"+n)
 	}
 	return append(names, demoNames()...)
 }

@@ -181,46 +181,66 @@ func (s *session) openAdapter() (err error) {
 
 // train trains, leaves the adapter in the output directory and says so. A run that ends before its first step leaves
 // the directory as it was.
-func (s *session) train(ctx context.Context) (*train.Result, error) {
-	if !s.out.claimed {
-		if err := s.out.claim(); err != nil {
+func (s *session) train(ctx context.Context) (res *train.Result, err error) {
+	kept := &keeper{out: s.out}
+	defer func() {
+		if !kept.stepped {
 			s.out.undo()
-			return nil, err
 		}
-	}
-	s.Compute = s.model.Compute() // what auto came to
-	if err := s.out.write(runName, encodeConfig(&s.Settings)); err != nil {
-		s.out.undo()
+	}()
+	log, err := s.begin()
+	if err != nil {
 		return nil, err
 	}
-	drawn := report.New(s.stderr, report.StyleOf(s.stderr), report.Run{
-		Model: s.Model, Data: s.Data, Adapter: adapted(s.adapter), Start: s.Adapter, Output: s.out.path,
-		Backend: s.model.BackendName(), Compute: s.model.Compute(), Note: s.model.Note(), Warnings: s.warnings,
-	})
-	o := s.options()
-	o.OutputDir = s.out.path
-	kept := &keeper{out: s.out}
-	o.Hooks = []train.Hook{kept, drawn}
-	res, err := train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
-	drawn.Close()
-	if !kept.stepped {
-		s.out.undo()
-	}
+	defer log.Close()
+	res, err = s.fit(ctx, kept, log)
 	switch {
 	case err != nil:
+		fmt.Fprintln(log, "failed:", err)
 		return nil, err
 	case !kept.stepped && res.Interrupted:
 		fmt.Fprintln(s.stderr, "interrupted before the first step: nothing was learnt, nothing is kept")
 		return nil, errInterrupted
 	}
+	report.Summary(io.MultiWriter(s.stdout, log), *res, s.out.path)
 	if err := s.out.seal(); err != nil {
 		return nil, err
 	}
-	report.Summary(s.stdout, *res, s.out.path)
 	if res.Interrupted {
 		return nil, errInterrupted
 	}
 	return res, nil
+}
+
+// begin takes the output directory, saves the settings in it and opens the log.
+func (s *session) begin() (log *os.File, err error) {
+	if !s.out.claimed {
+		if err := s.out.claim(); err != nil {
+			return nil, err
+		}
+	}
+	s.Compute = s.model.Compute() // what auto came to
+	if err := s.out.write(runName, encodeConfig(&s.Settings)); err != nil {
+		return nil, err
+	}
+	if log, err = os.Create(filepath.Join(s.out.path, logName)); err != nil {
+		return nil, fmt.Errorf("output directory: %w", err)
+	}
+	return log, nil
+}
+
+// fit trains, and reports to the user and to the log.
+func (s *session) fit(ctx context.Context, kept *keeper, log io.Writer) (*train.Result, error) {
+	info := report.Run{
+		Model: s.Model, Data: s.Data, Adapter: adapted(s.adapter), Start: s.Adapter, Output: s.out.path,
+		Backend: s.model.BackendName(), Compute: s.model.Compute(), Note: s.model.Note(), Warnings: s.warnings,
+	}
+	drawn := report.New(s.stderr, report.StyleOf(s.stderr), info)
+	defer drawn.Close()
+	o := s.options()
+	o.OutputDir = s.out.path
+	o.Hooks = []train.Hook{kept, drawn, report.New(log, report.Style{}, info)}
+	return train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
 }
 
 // adapted says what is adapted, without the number of parameters, which the report has from the plan.

@@ -117,6 +117,24 @@ func TestConfigRepeatsARun(t *testing.T) {
 	}
 }
 
+// Neither the number of threads nor what is kept for the backward pass changes a bit of the adapter.
+func TestMachineSettingsChangeNothing(t *testing.T) {
+	rows := tinyRows(t)
+	var first string
+	for _, machine := range []string{"--threads 1 --activation-policy all", "--threads 3 --activation-policy all", "--threads 2 --activation-policy none"} {
+		out := filepath.Join(t.TempDir(), "out")
+		mustExecute(t, append(strings.Fields(machine), "--model", tiny(t), "--data", rows, "--out", out, "--max-steps", "4",
+			"--lora-dropout", "0.2", "--target-modules", "all-linear", "--learning-rate", "0.01")...)
+		adapter := readBytes(t, out, "adapter_model.safetensors")
+		if first == "" {
+			first = adapter
+		}
+		if adapter != first {
+			t.Errorf("%s gives another adapter", machine)
+		}
+	}
+}
+
 func TestRunsAreNumbered(t *testing.T) {
 	model, rows := tiny(t), tinyRows(t)
 	t.Chdir(t.TempDir())
@@ -213,9 +231,13 @@ not json
 		}
 	}
 	_, stderr = mustExecute(t, append(args, "--skip-bad-rows")...)
+	log := readBytes(t, args[len(args)-1], logName)
 	for _, want := range []string{"3 read", "1 to train on", "2 bad", "left out: ", "rows.jsonl:3"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("want %q in: %s", want, stderr)
+		}
+		if !strings.Contains(log, want) {
+			t.Errorf("want %q in %s: %s", want, logName, log)
 		}
 	}
 }
