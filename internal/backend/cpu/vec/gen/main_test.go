@@ -1,0 +1,24 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"testing"
+)
+
+// The files in the package must be what the generator writes.
+func TestFilesAreCurrent(t *testing.T) {
+	code, decl, err := generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]byte{"../gen_amd64.s": code, "../gen_amd64.go": decl} {
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is not what go generate writes", name)
+		}
+	}
+}
