@@ -69,7 +69,7 @@ type attention struct {
 type attentionScratch struct {
 	q, o, do Buffer // [rows, HeadDim]
 	s, ds    Buffer // [rows, keys]
-	delta    []float64
+	factors  []float32
 }
 
 func (t *attention) init(be *Backend) {
@@ -134,7 +134,7 @@ func (t *attention) begin(qkv *Buffer, a *backend.Attention, b *backend.Batch, c
 		s.q.shape(t.maxRows, a.HeadDim)
 		s.o.shape(t.maxRows, a.HeadDim)
 		s.s.shape(t.maxRows, t.maxKeys)
-		s.delta = grown(s.delta, t.maxRows)
+		s.factors = grown(s.factors, t.maxRows)
 	}
 }
 
@@ -211,6 +211,9 @@ func (t *attention) addSegment(i int) {
 	if s.Len > 0 {
 		own = int(t.b.Positions[s.Start])
 	}
+	if own < end+int(s.Past) {
+		panic(fmt.Sprintf("cpu: segment %d: begins at position %d, after a prefix up to %d and %d cached", i, own, end, s.Past))
+	}
 	if s.Past > 0 {
 		rows := t.cache.held(int(s.Slot), int(s.Past)).v
 		t.spans = append(t.spans, span{k: rows, v: rows[t.cache.cols/2:], ldk: t.cache.cols, ldv: t.cache.cols,
@@ -251,30 +254,6 @@ func (t *attention) countKeys(q *queries) (n int) {
 	return n
 }
 
-// rotate turns the pairs (i, i+len/2) of a head by the row's angles (Su et al., "RoFormer", 2021).
-func rotate(dst, x, cos, sin []float32) {
-	half := len(cos)
-	lo, hi := x[:half], x[half:][:half]
-	a, b := dst[:half], dst[half:][:half]
-	sin = sin[:half]
-	for i, c := range cos {
-		p, q, s := lo[i], hi[i], sin[i]
-		a[i], b[i] = p*c-q*s, q*c+p*s
-	}
-}
-
-// rotateBack is the transpose of rotate: what gradients take.
-func rotateBack(dst, x, cos, sin []float32) {
-	half := len(cos)
-	lo, hi := x[:half], x[half:][:half]
-	a, b := dst[:half], dst[half:][:half]
-	sin = sin[:half]
-	for i, c := range cos {
-		p, q, s := lo[i], hi[i], sin[i]
-		a[i], b[i] = p*c+q*s, q*c-p*s
-	}
-}
-
 func (t *attention) angles(row int) (cos, sin []float32) {
 	half := t.a.HeadDim / 2
 	return t.b.Cos[row*half : (row+1)*half], t.b.Sin[row*half : (row+1)*half]
@@ -287,10 +266,7 @@ func (r *rotateTask) Piece(_, i int) {
 	from, to := blockOf(i, t.qkv.rows)
 	for row := from; row < to; row++ {
 		cos, sin := t.angles(row)
-		k, x := t.keys.row(row), t.qkv.row(row)[t.a.OutCols():]
-		for c := 0; c < len(k); c += hd {
-			rotate(k[c:c+hd], x[c:c+hd], cos, sin)
-		}
+		t.be.unit.Rotate(t.keys.row(row), hd, t.qkv.row(row)[t.a.OutCols():], hd, t.a.KVHeads, cos, sin)
 	}
 }
 
@@ -301,10 +277,8 @@ func (u *unrotateTask) Piece(_, i int) {
 	from, to := blockOf(i, t.dqkv.rows)
 	for row := from; row < to; row++ {
 		cos, sin := t.angles(row)
-		k := t.dqkv.row(row)[t.a.OutCols():][:t.a.KVHeads*hd]
-		for c := 0; c < len(k); c += hd {
-			rotateBack(k[c:c+hd], k[c:c+hd], cos, sin)
-		}
+		k := t.dqkv.row(row)[t.a.OutCols():]
+		t.be.unit.RotateBack(k, hd, k, hd, t.a.KVHeads, cos, sin)
 	}
 }
 
@@ -315,10 +289,8 @@ func (t *attention) queryColumn(kv, j int) int { return (kv*t.group + j) * t.a.H
 func (t *attention) gatherQueries(s *attentionScratch, q *queries, kv int) {
 	for r := range q.n {
 		cos, sin := t.angles(q.start + r)
-		x := t.qkv.row(q.start + r)
-		for j := range t.group {
-			rotate(s.q.row(r*t.group+j), x[t.queryColumn(kv, j):][:t.a.HeadDim], cos, sin)
-		}
+		x := t.qkv.row(q.start + r)[t.queryColumn(kv, 0):]
+		t.be.unit.Rotate(s.q.v[r*t.group*s.q.ld:], s.q.ld, x, t.a.HeadDim, t.group, cos, sin)
 	}
 }
 
@@ -351,28 +323,32 @@ func transposed(v gemm.View) gemm.View {
 	return gemm.View{Data: v.Data, RowStride: v.ColStride, ColStride: v.RowStride}
 }
 
-// hide clears what the query at the block's row r does not see of a row of scores: to value.
-func (t *attention) hide(s []float32, q *queries, r int, value float32) {
-	at := 0
-	position := q.position + r
+// seen returns which columns lo..hi-1 of the block's scores its row r sees: one run, since positions rise along the
+// spans.
+func (t *attention) seen(q *queries, r int) (lo, hi int) {
+	at, position := 0, q.position+r
 	for i := range q.spans {
 		sp := &q.spans[i]
 		from, to := sp.visible(q.position, q.position+q.n-1, t.a.Window)
 		if from >= to {
 			continue
 		}
-		lo, hi := sp.visible(position, position, t.a.Window)
-		lo, hi = min(max(lo, from), to), min(max(hi, from), to)
-		fill(s[at:at+lo-from], value)
-		fill(s[at+hi-from:at+to-from], value)
+		first, last := sp.visible(position, position, t.a.Window)
+		if first, last = max(first, from), min(last, to); first < last {
+			if hi == 0 {
+				lo = at + first - from
+			}
+			hi = at + last - from
+		}
 		at += to - from
 	}
+	return lo, hi
 }
 
-func fill(s []float32, v float32) {
-	for i := range s {
-		s[i] = v
-	}
+// hide clears what a row does not see.
+func hide(s []float32, lo, hi int) {
+	clear(s[:lo])
+	clear(s[hi:])
 }
 
 type forwardTask struct{ t *attention }
@@ -385,12 +361,14 @@ func (f *forwardTask) Piece(w, i int) {
 	n := t.product(w, &s.s, &s.q, t.a.Scale, q, kv, false)
 	for r := range q.n {
 		lse := t.lse.row(q.start + r)
+		lo, hi := t.seen(q, r)
 		for j := range t.group {
 			row := r*t.group + j
 			scores := s.s.v[row*s.s.ld:][:n]
-			t.hide(scores, q, r, negInfinity)
-			total, top := softmax(scores)
-			s.delta[row] = 1 / total
+			top := t.be.unit.Max(scores[lo:hi])
+			total := t.be.unit.ExpSum(scores[lo:hi], top)
+			hide(scores, lo, hi)
+			s.factors[row] = float32(1 / total)
 			lse[kv*t.group+j] = float32(float64(top) + math.Log(total))
 		}
 	}
@@ -399,27 +377,9 @@ func (f *forwardTask) Piece(w, i int) {
 		y := t.y.row(q.start + r)
 		for j := range t.group {
 			row := r*t.group + j
-			f := float32(s.delta[row])
-			out := y[t.queryColumn(kv, j):][:hd]
-			for c, v := range s.o.row(row) {
-				out[c] = v * f
-			}
+			t.be.unit.Scale(y[t.queryColumn(kv, j):][:hd], s.o.row(row), s.factors[row])
 		}
 	}
-}
-
-// softmax leaves e^(s-top) in s and returns the sum of them and top.
-func softmax(s []float32) (total float64, top float32) {
-	top = negInfinity
-	for _, v := range s {
-		top = max(top, v)
-	}
-	for i, v := range s {
-		e := exp(float64(v) - float64(top))
-		s[i] = float32(e)
-		total += e
-	}
-	return total, top
 }
 
 // weigh computes dst[rows, HeadDim] = p times the visible values (or keys) of all spans.
@@ -484,12 +444,13 @@ func (t *attention) backwardBlock(w int, q *queries, kv int) {
 	t.product(w, &s.ds, &s.do, 1, q, kv, true)
 	for r := range q.n {
 		lse := t.lse.row(q.start + r)
+		lo, hi := t.seen(q, r)
 		for j := range t.group {
 			row := r*t.group + j
 			p, ds := s.s.v[row*s.s.ld:][:n], s.ds.v[row*s.ds.ld:][:n]
-			t.hide(p, q, r, negInfinity)
-			t.hide(ds, q, r, 0)
-			softmaxBackward(p, ds, float64(lse[kv*t.group+j]), t.a.Scale)
+			t.softmaxBackward(p[lo:hi], ds[lo:hi], lse[kv*t.group+j])
+			hide(p, lo, hi)
+			hide(ds, lo, hi)
 		}
 	}
 	t.addKeys(w, s, q, kv)
@@ -497,28 +458,15 @@ func (t *attention) backwardBlock(w int, q *queries, kv int) {
 	for r := range q.n {
 		cos, sin := t.angles(q.start + r)
 		dq := t.dqkv.row(q.start + r)
-		for j := range t.group {
-			rotateBack(dq[t.queryColumn(kv, j):][:hd], s.o.row(r*t.group+j), cos, sin)
-		}
+		t.be.unit.RotateBack(dq[t.queryColumn(kv, 0):], hd, s.o.v[r*t.group*s.o.ld:], s.o.ld, t.group, cos, sin)
 	}
 }
 
 // softmaxBackward turns scores into p and the gradient of p into that of the unscaled scores. lse is rounded to f32:
 // dividing by the sum makes up for that.
-func softmaxBackward(p, ds []float32, lse float64, scale float32) {
-	ds = ds[:len(p)]
-	var total, dot float64
-	for i, v := range p {
-		e := float32(exp(float64(v) - lse))
-		p[i] = e
-		total += float64(e)
-		dot += float64(e) * float64(ds[i])
-	}
-	f, delta := float32(1/total), float32(dot/total)
-	for i, e := range p {
-		p[i] = e * f
-		ds[i] = scale * p[i] * (ds[i] - delta)
-	}
+func (t *attention) softmaxBackward(p, ds []float32, lse float32) {
+	total, dot := t.be.unit.ExpDot(p, ds, lse)
+	t.be.unit.SoftmaxBackward(p, ds, float32(1/total), float32(dot/total), t.a.Scale)
 }
 
 // addKeys adds what the block gives to the gradients of the keys and values it sees.

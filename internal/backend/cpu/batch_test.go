@@ -224,24 +224,62 @@ func TestLossChunks(t *testing.T) {
 
 // TestLossRange: logits far apart give finite losses and gradients, and a NaN is not lost.
 func TestLossRange(t *testing.T) {
-	task := &lossTask{backward: true, targets: []backend.Target{{Label: 1, Count: 2}, {Label: 0, Count: 1}}, losses: make([]float64, 2)}
-	z := []float32{3e38, -3e38, 0, -1e30}
-	task.row(z, []int32{0, 1})
-	if want := 2 * (float64(float32(3e38)) * 2); task.losses[0] != want || task.losses[1] != 0 {
-		t.Errorf("losses %v", task.losses)
+	for _, p := range paths() {
+		t.Run(p.String(), func(t *testing.T) {
+			task := &lossTask{unit: p.open(t, 1).unit, backward: true,
+				targets: []backend.Target{{Label: 1, Count: 2}, {Label: 0, Count: 1}}, losses: make([]float64, 2)}
+			z := []float32{3e38, -3e38, 0, -1e30}
+			task.row(z, []int32{0, 1})
+			if want := 2 * (float64(float32(3e38)) * 2); task.losses[0] != want || task.losses[1] != 0 {
+				t.Errorf("losses %v", task.losses)
+			}
+			if !sameBits(z, []float32{2, -2, 0, 0}) {
+				t.Errorf("gradient %v", z)
+			}
+			z = []float32{0, nan, 1, 2}
+			task.row(z, []int32{0, 1})
+			if !math.IsNaN(task.losses[0]) || !math.IsNaN(task.losses[1]) || z[3] == z[3] {
+				t.Errorf("losses %v, gradient %v of a NaN", task.losses, z)
+			}
+			z = []float32{1, 2, 3, 4}
+			if task.row(z, nil); !sameBits(z, make([]float32, 4)) {
+				t.Errorf("gradient %v of a row without targets", z)
+			}
+		})
 	}
-	if !sameBits(z, []float32{2, -2, 0, 0}) {
-		t.Errorf("gradient %v", z)
+}
+
+// TestAttentionNaN: a NaN in a row reaches its own results and those of later rows of its segment.
+func TestAttentionNaN(t *testing.T) {
+	for _, p := range paths() {
+		be := p.open(t, 2)
+		w := newWorld(be, false)
+		a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 4, Scale: 0.5}
+		b := w.batch(0, a.HeadDim, backend.Segment{Len: 70, Prefix: -1, Slot: -1}, backend.Segment{Start: 70, Len: 5, Prefix: -1, Slot: -1})
+		for _, column := range []int{0, 9, 13} { // of a query, a key, a value
+			qkv, dy := w.values(75*a.QKVCols(), 1), w.values(75*a.OutCols(), 1)
+			qkv[66*a.QKVCols()+column] = nan
+			y, d := attend(be, a, b, qkv, dy)
+			for name, v := range map[string][]float32{"y": y, "dqkv": d} {
+				cols := len(v) / 75
+				if isFinite(v[66*cols : 67*cols]) {
+					t.Errorf("%s: column %d: %s loses a NaN", p, column, name)
+				}
+				if !isFinite(v[70*cols:]) {
+					t.Errorf("%s: column %d: a NaN of %s reaches another sequence", p, column, name)
+				}
+			}
+		}
 	}
-	z = []float32{0, nan, 1, 2}
-	task.row(z, []int32{0, 1})
-	if !math.IsNaN(task.losses[0]) {
-		t.Errorf("loss %v of a NaN", task.losses[0])
+}
+
+func isFinite(v []float32) bool {
+	for _, f := range v {
+		if f-f != 0 {
+			return false
+		}
 	}
-	z = []float32{1, 2, 3, 4}
-	if task.row(z, nil); !sameBits(z, make([]float32, 4)) {
-		t.Errorf("gradient %v of a row without targets", z)
-	}
+	return true
 }
 
 // TestEmpty: a batch without rows does nothing and fails nowhere.
@@ -296,6 +334,12 @@ func TestMistakes(t *testing.T) {
 		"its input is needed": func() { be.LinearBackward(x, nil, nil, y, []*backend.Linear{l}, b) },
 		"segment 0: position 7 at its row 2, want 2": func() {
 			be.Attention(att, lse, qkv, a, with(func(b *backend.Batch) { b.Positions[2] = 7 }), nil)
+		},
+		"segment 1: begins at position 1, after a prefix up to 2 and 0 cached": func() {
+			be.Attention(att, lse, qkv, a, with(func(b *backend.Batch) {
+				b.Segments = []backend.Segment{{Len: 2, Prefix: -1, Slot: -1}, {Start: 2, Len: 2, Slot: -1}}
+				b.Positions[2], b.Positions[3] = 1, 2
+			}), nil)
 		},
 		"rows of attention's segments: 3, want 4": func() {
 			be.Attention(att, lse, qkv, a, with(func(b *backend.Batch) { b.Segments[0].Len = 3 }), nil)

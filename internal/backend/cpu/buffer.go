@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/backend"
@@ -11,6 +12,8 @@ const (
 	pageFloats = 1024 // f32 in a page: rows that many apart fall into the same cache sets
 	rowStep    = 32   // memory grows by so many rows
 )
+
+var nan = float32(math.NaN())
 
 // Buffer is a row-major f32 matrix whose rows lie ld apart.
 type Buffer struct {

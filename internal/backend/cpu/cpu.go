@@ -1,5 +1,5 @@
-// Package cpu runs the decoder's operations on the CPU: the products through package gemm, all else in Go, spread
-// over the goroutines of one pool.
+// Package cpu runs the decoder's operations on the CPU: the products through package gemm, the arithmetic of rows
+// through package vec, spread over the goroutines of one pool.
 //
 // Every buffer is f32, row-major, with rows that begin at a multiple of 64 bytes; that is private, so that
 // activations can become something else. With compute bf16 the products with the layers' weights round both
@@ -18,6 +18,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 	"github.com/biolora/biolora/internal/parallel"
 )
 
@@ -37,6 +38,7 @@ type Options struct {
 // Backend implements backend.Backend.
 type Backend struct {
 	engine  *gemm.Engine
+	unit    *vec.Unit
 	pool    *parallel.Pool
 	compute gemm.Compute
 	name    string
@@ -86,6 +88,10 @@ func New(o Options) (*Backend, error) {
 		return nil, errors.New("cpu: big-endian machines are not supported")
 	}
 	features, err := features(o.Features)
+	var unit *vec.Unit
+	if err == nil {
+		unit, err = vec.For(features.String())
+	}
 	compute, fast := gemm.F32, features.FastBF16()
 	switch o.Compute {
 	case "", "auto":
@@ -110,7 +116,7 @@ func New(o Options) (*Backend, error) {
 	}
 	pool := parallel.New(threads)
 	be := &Backend{
-		engine: gemm.New(features, pool), pool: pool, compute: compute,
+		engine: gemm.New(features, pool), unit: unit, pool: pool, compute: compute,
 		low: &Buffer{kind: backend.Stat}, drop: &Buffer{}, mask: &Buffer{}, dgu: &Buffer{},
 		logits: &Buffer{}, headH: &Buffer{kind: backend.Stat},
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 )
 
 // Embed gathers the vectors of the batch's tokens.
@@ -49,7 +50,7 @@ func (t *embedTask) Piece(_, i int) {
 // the rows are added in their order.
 func (be *Backend) EmbedBackward(e *backend.Embedding, dx backend.Buffer, b *backend.Batch) {
 	t := &be.embedBack
-	*t = embedBackTask{dx: mat(dx), p: param(e.Train), tokens: b.Tokens, padding: e.Padding}
+	*t = embedBackTask{unit: be.unit, dx: mat(dx), p: param(e.Train), tokens: b.Tokens, padding: e.Padding}
 	checkTable(e, &t.p.matrix, t.dx.cols)
 	mustEqual("rows of the embedding's gradient", t.dx.rows, len(b.Tokens))
 	checkTokens(b.Tokens, t.p.rows)
@@ -60,6 +61,7 @@ func (be *Backend) EmbedBackward(e *backend.Embedding, dx backend.Buffer, b *bac
 const embedCols = 256
 
 type embedBackTask struct {
+	unit    *vec.Unit
 	dx      *Buffer
 	p       *Param
 	tokens  []int32
@@ -72,11 +74,7 @@ func (t *embedBackTask) Piece(_, i int) {
 		if id == t.padding {
 			continue
 		}
-		dx := t.dx.row(r)[from:to]
-		grad := t.p.grad[int(id)*t.p.cols:][from:to]
-		for j, v := range dx {
-			grad[j] += v
-		}
+		t.unit.Add(t.p.grad[int(id)*t.p.cols:][from:to], t.dx.row(r)[from:to])
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 )
 
 // Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add); without y only h.
@@ -85,13 +86,14 @@ func (be *Backend) start(y, add *Buffer, l *backend.Linear, col int) *Buffer {
 	if l.Bias == nil {
 		return add
 	}
-	be.fill = fillTask{y: y, add: add, bias: l.Bias.(vector), col: col}
+	be.fill = fillTask{unit: be.unit, y: y, add: add, bias: l.Bias.(vector), col: col}
 	be.rows(y.rows, &be.fill)
 	return y
 }
 
 // fillTask writes bias (+ add) to columns col... of y.
 type fillTask struct {
+	unit   *vec.Unit
 	y, add *Buffer
 	bias   vector
 	col    int
@@ -102,11 +104,8 @@ func (t *fillTask) Piece(_, i int) {
 	for r := from; r < to; r++ {
 		y := t.y.row(r)[t.col : t.col+len(t.bias)]
 		copy(y, t.bias)
-		if t.add == nil {
-			continue
-		}
-		for j, v := range t.add.row(r)[t.col : t.col+len(t.bias)] {
-			y[j] += v
+		if t.add != nil {
+			t.unit.Add(y, t.add.row(r)[t.col:])
 		}
 	}
 }
@@ -164,7 +163,7 @@ func (be *Backend) dropped(l *backend.Linear, x *Buffer, b *backend.Batch, rows 
 	}
 	be.mask.shape(x.rows, x.cols)
 	be.drop.shape(x.rows, x.cols)
-	be.dropTask = dropTask{y: be.drop, mask: be.mask, x: x, l: l, b: b, rows: rows}
+	be.dropTask = dropTask{unit: be.unit, y: be.drop, mask: be.mask, x: x, l: l, b: b, rows: rows}
 	be.rows(x.rows, &be.dropTask)
 	return be.drop
 }
@@ -172,6 +171,7 @@ func (be *Backend) dropped(l *backend.Linear, x *Buffer, b *backend.Batch, rows 
 func drops(l *backend.Linear, b *backend.Batch) bool { return b.Dropout != nil && l.Dropout > 0 }
 
 type dropTask struct {
+	unit       *vec.Unit
 	y, mask, x *Buffer
 	l          *backend.Linear
 	b          *backend.Batch
@@ -187,24 +187,20 @@ func (t *dropTask) Piece(_, i int) {
 		}
 		mask := t.mask.row(r)
 		t.b.Dropout.Mask(mask, t.l.Dropout, t.l.Site, at, t.b.Positions[at])
-		y, x := t.y.row(r)[:len(mask)], t.x.row(r)[:len(mask)]
-		for j, f := range mask {
-			y[j] = f * x[j]
-		}
+		t.unit.Mul(t.y.row(r), mask, t.x.row(r))
 	}
 }
 
 // maskedAddTask adds mask∘x to y.
-type maskedAddTask struct{ y, mask, x *Buffer }
+type maskedAddTask struct {
+	unit       *vec.Unit
+	y, mask, x *Buffer
+}
 
 func (t *maskedAddTask) Piece(_, i int) {
 	from, to := blockOf(i, t.x.rows)
 	for r := from; r < to; r++ {
-		x := t.x.row(r)
-		y, mask := t.y.row(r)[:len(x)], t.mask.row(r)[:len(x)]
-		for j, v := range x {
-			y[j] += mask[j] * v
-		}
+		t.unit.MulAdd(t.y.row(r), t.mask.row(r), t.x.row(r))
 	}
 }
 
@@ -268,7 +264,7 @@ func (be *Backend) branchBackward(dx, x *Buffer, h []float32, ldh int, grad []fl
 		return
 	}
 	be.engine.Gemm(be.drop.v, be.drop.ld, n, l.In, r, 1, rowMajor(low, r), rowMajor(pa.value, l.In), false)
-	be.maskedAdd = maskedAddTask{y: dx, mask: be.mask, x: be.drop}
+	be.maskedAdd = maskedAddTask{unit: be.unit, y: dx, mask: be.mask, x: be.drop}
 	be.rows(n, &be.maskedAdd)
 }
 

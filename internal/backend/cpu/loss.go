@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 )
 
 const (
@@ -36,7 +37,7 @@ func (be *Backend) CrossEntropy(s backend.Sum, dx, x backend.Buffer, head *backe
 func (be *Backend) crossEntropy(s *sum, dx, x *Buffer, head *backend.Linear, b *backend.Batch, chunk int) {
 	mustEqual("rows of the head's input", x.rows, len(b.Rows))
 	t := &be.loss
-	t.backward = dx != nil
+	t.unit, t.backward = be.unit, dx != nil
 	t.logits = be.logits
 	t.group(b.Targets, len(b.Rows), head.Out)
 	if dx != nil {
@@ -72,6 +73,7 @@ func (be *Backend) crossEntropy(s *sum, dx, x *Buffer, head *backend.Linear, b *
 
 // lossTask turns rows of logits into losses and, if backward, into the gradient of their sum.
 type lossTask struct {
+	unit     *vec.Unit
 	backward bool
 	targets  []backend.Target
 	losses   []float64 // of each target
@@ -124,17 +126,14 @@ func (t *lossTask) Piece(_, i int) {
 // row does one row of logits with the targets it has: loss = count * (log(sum(e^z)) - z[label]) and its gradient
 // (sum of counts) * softmax(z) - count at the label.
 func (t *lossTask) row(z []float32, targets []int32) {
-	top := negInfinity
-	for _, v := range z {
-		top = max(top, v)
-	}
+	top := t.unit.Max(z)
 	var count float64
 	for _, i := range targets { // before the logits are overwritten
 		g := t.targets[i]
 		t.losses[i] = float64(z[g.Label]) - float64(top)
 		count += float64(g.Count)
 	}
-	total := t.exponentials(z, top)
+	total := t.unit.ExpSum(z, top)
 	lse := math.Log(total) // of z - top
 	for _, i := range targets {
 		t.losses[i] = float64(t.targets[i].Count) * (lse - t.losses[i])
@@ -142,27 +141,8 @@ func (t *lossTask) row(z []float32, targets []int32) {
 	if !t.backward {
 		return
 	}
-	f := float32(count / total)
-	for j := range z {
-		z[j] *= f
-	}
+	t.unit.Scale(z, z, float32(count/total))
 	for _, i := range targets {
 		z[t.targets[i].Label] -= float32(t.targets[i].Count)
 	}
-}
-
-// exponentials returns the sum of e^(z-top), which it leaves in z if backward.
-func (t *lossTask) exponentials(z []float32, top float32) (total float64) {
-	if !t.backward {
-		for _, v := range z {
-			total += exp(float64(v) - float64(top))
-		}
-		return total
-	}
-	for j, v := range z {
-		e := exp(float64(v) - float64(top))
-		z[j] = float32(e)
-		total += e
-	}
-	return total
 }

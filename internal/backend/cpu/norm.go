@@ -4,12 +4,13 @@ import (
 	"math"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 )
 
 // RMSNorm writes y = g * x * rstd (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019).
 func (be *Backend) RMSNorm(y, rstd, x backend.Buffer, g backend.Vector, eps float32) {
 	t := &be.norm
-	*t = normTask{y: mat(y), rstd: mat(rstd), x: mat(x), gain: g.(vector), eps: float64(eps)}
+	*t = normTask{unit: be.unit, y: mat(y), rstd: mat(rstd), x: mat(x), gain: g.(vector), eps: float64(eps)}
 	mustEqual("columns of the norm's output", t.y.cols, t.x.cols)
 	mustEqual("elements of the norm's gain", len(t.gain), t.x.cols)
 	mustEqual("columns of rstd", t.rstd.cols, 1)
@@ -19,6 +20,7 @@ func (be *Backend) RMSNorm(y, rstd, x backend.Buffer, g backend.Vector, eps floa
 }
 
 type normTask struct {
+	unit       *vec.Unit
 	y, rstd, x *Buffer
 	gain       vector
 	eps        float64
@@ -28,19 +30,16 @@ func (t *normTask) Piece(_, i int) {
 	from, to := blockOf(i, t.x.rows)
 	for r := from; r < to; r++ {
 		x := t.x.row(r)
-		gain, y := t.gain[:len(x)], t.y.row(r)[:len(x)]
-		rstd := float32(1 / math.Sqrt(dot(x, x)/float64(len(x))+t.eps))
+		rstd := float32(1 / math.Sqrt(t.unit.Dot(x, x)/float64(len(x))+t.eps))
 		t.rstd.v[r] = rstd
-		for j, v := range x {
-			y[j] = gain[j] * (v * rstd)
-		}
+		t.unit.Norm(t.y.row(r), x, t.gain, rstd)
 	}
 }
 
 // RMSNormBackward writes dx = add + rstd * (g*dy - x * rstd²/d * sum(g*dy*x)).
 func (be *Backend) RMSNormBackward(dx, x, rstd, dy, add backend.Buffer, g backend.Vector) {
 	t := &be.normBack
-	*t = normBackTask{dx: mat(dx), x: mat(x), rstd: mat(rstd), dy: mat(dy), add: mat(add), gain: g.(vector)}
+	*t = normBackTask{unit: be.unit, dx: mat(dx), x: mat(x), rstd: mat(rstd), dy: mat(dy), add: mat(add), gain: g.(vector)}
 	mustEqual("columns of the norm's gradient", t.dy.cols, t.x.cols)
 	mustEqual("columns of the norm's dx", t.dx.cols, t.x.cols)
 	mustEqual("rows of the norm's gradient", t.dy.rows, t.x.rows)
@@ -54,6 +53,7 @@ func (be *Backend) RMSNormBackward(dx, x, rstd, dy, add backend.Buffer, g backen
 }
 
 type normBackTask struct {
+	unit                 *vec.Unit
 	dx, x, rstd, dy, add *Buffer
 	gain                 vector
 }
@@ -61,19 +61,12 @@ type normBackTask struct {
 func (t *normBackTask) Piece(_, i int) {
 	from, to := blockOf(i, t.x.rows)
 	for r := from; r < to; r++ {
-		x := t.x.row(r)
-		gain, dy, dx := t.gain[:len(x)], t.dy.row(r)[:len(x)], t.dx.row(r)[:len(x)]
-		rstd := t.rstd.v[r]
-		wide := float64(rstd)
-		c := float32(dot3(dy, gain, x) * wide * wide / float64(len(x)))
-		for j, v := range x {
-			dx[j] = rstd * (gain[j]*dy[j] - v*c)
-		}
-		if t.add == nil {
-			continue
-		}
-		for j, v := range t.add.row(r)[:len(x)] {
-			dx[j] += v
+		dx, x, dy := t.dx.row(r), t.x.row(r), t.dy.row(r)
+		rstd := float64(t.rstd.v[r])
+		c := float32(t.unit.Dot3(dy, t.gain, x) * rstd * rstd / float64(len(x)))
+		t.unit.NormBackward(dx, dy, t.gain, x, t.rstd.v[r], c)
+		if t.add != nil {
+			t.unit.Add(dx, t.add.row(r))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
 )
 
 // optimBlock is the number of elements in a piece of the optimiser's work, and in a partial sum of squares.
@@ -33,26 +34,26 @@ func (t *zeroTask) Piece(_, i int) {
 func (be *Backend) ScaleGrad(ps []backend.Param, f float64) {
 	t := &be.scale
 	for _, p := range ps {
-		*t = scaleTask{param(p).grad, float32(f)}
+		*t = scaleTask{be.unit, param(p).grad, float32(f)}
 		be.pool.Run(optimBlocks(len(t.v)), t)
 	}
 }
 
 type scaleTask struct {
-	v []float32
-	f float32
+	unit *vec.Unit
+	v    []float32
+	f    float32
 }
 
 func (t *scaleTask) Piece(_, i int) {
 	from, to := optimRange(i, len(t.v))
-	for j, v := range t.v[from:to] {
-		t.v[from+j] = v * t.f
-	}
+	t.unit.Scale(t.v[from:to], t.v[from:to], t.f)
 }
 
 // SumSquares adds up blocks in float64, and then the blocks, in the order of ps.
 func (be *Backend) SumSquares(ps []backend.Param) float64 {
 	t := &be.squares
+	t.unit = be.unit
 	var sum float64
 	for _, p := range ps {
 		t.v = param(p).grad
@@ -70,25 +71,29 @@ func (be *Backend) SumSquares(ps []backend.Param) float64 {
 }
 
 type squaresTask struct {
+	unit *vec.Unit
 	v    []float32
 	sums []float64
 }
 
 func (t *squaresTask) Piece(_, i int) {
 	from, to := optimRange(i, len(t.v))
-	t.sums[i] = dot(t.v[from:to], t.v[from:to])
+	t.sums[i] = t.unit.Dot(t.v[from:to], t.v[from:to])
 }
 
 // AdamW takes one step (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019) in the order and the
 // f32 arithmetic of torch.optim.AdamW: the factors are float64 rounded once.
 func (be *Backend) AdamW(ps []backend.Param, o backend.AdamW) {
 	t := &be.adamw
-	t.decay = float32(1 - o.LR*o.WeightDecay)
-	t.beta1, t.beta2 = float32(o.Beta1), float32(o.Beta2)
-	t.take1, t.take2 = float32(1-o.Beta1), float32(1-o.Beta2)
-	t.rate = float32(o.LR / (1 - math.Pow(o.Beta1, float64(o.Step))))
-	t.correct = float32(math.Sqrt(1 - math.Pow(o.Beta2, float64(o.Step))))
-	t.eps = float32(o.Eps)
+	t.unit = be.unit
+	t.factors = vec.AdamW{
+		Decay: float32(1 - o.LR*o.WeightDecay),
+		Beta1: float32(o.Beta1), Take1: float32(1 - o.Beta1),
+		Beta2: float32(o.Beta2), Take2: float32(1 - o.Beta2),
+		Rate:    float32(o.LR / (1 - math.Pow(o.Beta1, float64(o.Step)))),
+		Correct: float32(math.Sqrt(1 - math.Pow(o.Beta2, float64(o.Step)))),
+		Eps:     float32(o.Eps),
+	}
 	for _, p := range ps {
 		t.p = param(p)
 		t.p.needMoments()
@@ -97,21 +102,12 @@ func (be *Backend) AdamW(ps []backend.Param, o backend.AdamW) {
 }
 
 type adamwTask struct {
-	p                                                     *Param
-	decay, beta1, take1, beta2, take2, rate, correct, eps float32
+	unit    *vec.Unit
+	p       *Param
+	factors vec.AdamW
 }
 
 func (t *adamwTask) Piece(_, i int) {
 	from, to := optimRange(i, len(t.p.value))
-	value, grad, m, v := t.p.value[from:to], t.p.grad[from:to], t.p.m[from:to], t.p.v[from:to]
-	for j, g := range grad {
-		if t.take1 < 0.5 { // as torch.lerp: exact at either end
-			m[j] += t.take1 * (g - m[j])
-		} else {
-			m[j] = g - (g-m[j])*t.beta1
-		}
-		v[j] = v[j]*t.beta2 + t.take2*g*g
-		root := float32(math.Sqrt(float64(v[j])))
-		value[j] = value[j]*t.decay - t.rate*m[j]/(root/t.correct+t.eps)
-	}
+	t.unit.AdamW(t.p.value[from:to], t.p.grad[from:to], t.p.m[from:to], t.p.v[from:to], &t.factors)
 }

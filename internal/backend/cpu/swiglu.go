@@ -1,6 +1,9 @@
 package cpu
 
-import "github.com/biolora/biolora/internal/backend"
+import (
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/vec"
+)
 
 // GateUp writes gu = [gate(x) | up(x)] and, unless y is nil, y = silu(g) * u (Shazeer, "GLU Variants Improve
 // Transformer", 2020).
@@ -12,30 +15,29 @@ func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, 
 		return
 	}
 	t := &be.swiglu
-	*t = swigluTask{y: mat(y), gu: mat(gu)}
+	*t = swigluTask{unit: be.unit, y: mat(y), gu: mat(gu)}
 	mustEqual("columns of swiglu", t.y.cols, gate.Out)
 	t.y.Resize(t.gu.rows)
 	be.rows(t.gu.rows, t)
 }
 
-type swigluTask struct{ y, gu *Buffer }
+type swigluTask struct {
+	unit  *vec.Unit
+	y, gu *Buffer
+}
 
 func (t *swigluTask) Piece(_, i int) {
 	from, to := blockOf(i, t.gu.rows)
 	for r := from; r < to; r++ {
-		y := t.y.row(r)
-		g, u := t.gu.row(r)[:len(y)], t.gu.row(r)[len(y):][:len(y)]
-		for j := range y {
-			v := float64(g[j])
-			y[j] = float32(v/(1+exp(-v))) * u[j]
-		}
+		y, gu := t.y.row(r), t.gu.row(r)
+		t.unit.SwiGLU(y, gu, gu[len(y):])
 	}
 }
 
 // GateUpBackward passes dy through swiglu and then through gate and up.
 func (be *Backend) GateUpBackward(dx, x, gu, h, dy backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
 	t := &be.swigluBack
-	*t = swigluBackTask{d: be.dgu, gu: mat(gu), dy: mat(dy)}
+	*t = swigluBackTask{unit: be.unit, d: be.dgu, gu: mat(gu), dy: mat(dy)}
 	mustEqual("columns of gate and up", t.gu.cols, gate.Out+up.Out)
 	mustEqual("columns of swiglu's gradient", t.dy.cols, gate.Out)
 	mustEqual("rows of swiglu's gradient", t.dy.rows, t.gu.rows)
@@ -45,20 +47,16 @@ func (be *Backend) GateUpBackward(dx, x, gu, h, dy backend.Buffer, gate, up *bac
 	be.linearBackward(mat(dx), mat(x), mat(h), be.dgu, be.pair[:], b, nil)
 }
 
-type swigluBackTask struct{ d, gu, dy *Buffer }
+type swigluBackTask struct {
+	unit      *vec.Unit
+	d, gu, dy *Buffer
+}
 
 func (t *swigluBackTask) Piece(_, i int) {
 	from, to := blockOf(i, t.gu.rows)
 	for r := from; r < to; r++ {
-		dy := t.dy.row(r)
+		dy, gu, d := t.dy.row(r), t.gu.row(r), t.d.row(r)
 		n := len(dy)
-		g, u := t.gu.row(r)[:n], t.gu.row(r)[n:][:n]
-		dg, du := t.d.row(r)[:n], t.d.row(r)[n:][:n]
-		for j, v := range dy {
-			x := float64(g[j])
-			s := sigmoid(x)
-			dg[j] = v * u[j] * float32(s*(1+x*(1-s)))
-			du[j] = v * float32(x*s)
-		}
+		t.unit.SwiGLUBackward(d[:n], d[n:], dy, gu, gu[n:])
 	}
 }
