@@ -95,8 +95,20 @@ func BenchmarkSwiGLU(b *testing.B) {
 		gu := mat(w.filled(activation, benchTokens, 2*benchFF, 1))
 		y := mat(w.be.NewBuffer(activation, benchFF))
 		y.Resize(benchTokens)
-		be.swiglu = swigluTask{y: y, gu: gu}
+		be.swiglu = swigluTask{unit: be.unit, y: y, gu: gu}
 		return func() { be.rows(benchTokens, &be.swiglu) }
+	})
+}
+
+// BenchmarkSwiGLUBackward is GateUpBackward without its products.
+func BenchmarkSwiGLUBackward(b *testing.B) {
+	bench(b, func(w *world) func() {
+		be := w.be.(*Backend)
+		gu, dy := mat(w.filled(activation, benchTokens, 2*benchFF, 1)), mat(w.filled(activation, benchTokens, benchFF, 1))
+		d := mat(w.be.NewBuffer(activation, 2*benchFF))
+		d.Resize(benchTokens)
+		be.swigluBack = swigluBackTask{unit: be.unit, d: d, gu: gu, dy: dy}
+		return func() { be.rows(benchTokens, &be.swigluBack) }
 	})
 }
 
