@@ -17,7 +17,7 @@ func TestOracle(t *testing.T) {
 			for _, e := range entries() {
 				t.Run(e.name, func(t *testing.T) {
 					bf16 := p.compute == "bf16"
-					tolerance := 2e-6
+					tolerance := 1e-6
 					if bf16 && e.rounds {
 						tolerance = 8e-3 // two bf16 roundings
 					}
@@ -55,7 +55,13 @@ func TestAllocations(t *testing.T) {
 			for _, e := range entries() {
 				run, _ := e.p(newWorld(be, false))
 				run()
-				if n := testing.AllocsPerRun(3, run); n != 0 {
+				n := testing.AllocsPerRun(3, run)
+				for range 5 { // a worker that had no piece yet has no scratch
+					if n != 0 {
+						n = testing.AllocsPerRun(3, run)
+					}
+				}
+				if n != 0 {
 					t.Errorf("%s: %v allocations a run", e.name, n)
 				}
 			}

@@ -6,9 +6,9 @@
 //
 // # Numbers
 //
-// An element's result depends on the elements at its place alone. Sums are float64, of lanes in a fixed order that
-// depends on the slices' length alone: 8 or 16 lanes, those one after another. Max, SoftmaxBackward, Scale, Add,
-// Mul, MulAdd, Norm, Rotate and AdamW have the same bits with all instructions; the others do not.
+// An element's result depends on the elements at its place alone. Sums are float64, in lanes that are added in an order
+// that depends on the slices' length and the instructions alone. Max, SoftmaxBackward, Scale, Add, Mul, MulAdd, Norm,
+// Rotate and AdamW have the same bits with all instructions; the others do not.
 //
 // The vector exponential is within 0.88 ulp of the true one, below the normal range too (denormals are results, not
 // flushed); 0 gives exactly 1, -Inf gives 0, overflow +Inf, and a NaN stays one. In plain Go it is within 0.52 ulp.
