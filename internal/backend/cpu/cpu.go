@@ -125,11 +125,20 @@ func New(o Options) (*Backend, error) {
 		plural = ""
 	}
 	be.name = fmt.Sprintf("cpu %s, %s, %d thread%s", be.engine.Name(), be.Compute(), threads, plural)
-	if compute == gemm.BF16 && !fast {
-		be.note = fmt.Sprintf("compute bf16 is slower than f32 on this CPU (%s has no fast bf16 products)", be.engine.Name())
-	}
+	be.note = note(compute, fast, be.engine.Name())
 	be.attention.init(be)
 	return be, nil
+}
+
+// note tells where bf16 is not the faster arithmetic. A CPU with AMX is fast at it, but not with these kernels.
+func note(c gemm.Compute, fast bool, kernels string) string {
+	switch {
+	case c != gemm.BF16 || fast && kernels == "avx512_bf16":
+		return ""
+	case fast:
+		return fmt.Sprintf("compute bf16 runs at the speed of f32 here: %s kernels do not use this CPU's tiles", kernels)
+	}
+	return fmt.Sprintf("compute bf16 is slower than f32 on this CPU (%s has no fast bf16 products)", kernels)
 }
 
 func features(name string) (gemm.Features, error) {

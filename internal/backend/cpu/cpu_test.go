@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -78,13 +79,20 @@ func TestNew(t *testing.T) {
 	if be.Name() != "cpu go, bf16, 1 thread" || be.Compute() != "bf16" || be.Note() == "" {
 		t.Errorf("%q, %q, %q", be.Name(), be.Compute(), be.Note())
 	}
-	auto, err := New(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer auto.Close()
-	if auto.Note() != "" {
-		t.Errorf("what auto chooses has a note: %q", auto.Note())
+	for _, c := range []struct {
+		compute gemm.Compute
+		fast    bool
+		kernels string
+		want    string
+	}{
+		{gemm.F32, true, "avx2", ""},
+		{gemm.BF16, true, "avx512_bf16", ""},
+		{gemm.BF16, true, "avx512f", "compute bf16 runs at the speed of f32 here: avx512f kernels do not use this CPU's tiles"},
+		{gemm.BF16, false, "avx2", "compute bf16 is slower than f32 on this CPU (avx2 has no fast bf16 products)"},
+	} {
+		if got := note(c.compute, c.fast, c.kernels); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
 	}
 	_, err = New(Options{Compute: "f16", Threads: -1, Features: "sse9"})
 	for _, want := range []string{"f16", "-1", "sse9"} {
