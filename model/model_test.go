@@ -243,10 +243,13 @@ func TestBackendsAgree(t *testing.T) {
 		adapt(t, oracle, 0, suffixes...)
 		wantLoss, want := grads(t, oracle, b)
 		for _, features := range []string{"", "avx2", "go"} {
-			o := model.Options{CPUFeatures: features}
 			m, err := model.Open(oracle.Dir(), model.Options{Compute: "f32", CPUFeatures: features})
+			if err != nil && features == "avx2" {
+				t.Log(err) // a CPU without
+				continue
+			}
 			if err != nil {
-				t.Skipf("%+v: %v", o, err)
+				t.Fatal(err)
 			}
 			adapt(t, m, 0, suffixes...)
 			loss, g := grads(t, m, b)

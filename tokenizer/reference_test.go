@@ -8,28 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/biolora/biolora/internal/golden"
 )
 
 // The files of testdata/tokenizer are made by testdata/reference/make_tokenizer_cases.py.
 var small = []string{"sp", "metaspace", "words", "llama3", "gpt2", "regex"}
-
-func root(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = up
-	}
-}
 
 func readJSON(t testing.TB, path string, dst any) {
 	t.Helper()
@@ -44,7 +28,7 @@ func readJSON(t testing.TB, path string, dst any) {
 
 func data(t testing.TB, name string) string {
 	t.Helper()
-	return filepath.Join(root(t), "testdata", "tokenizer", name)
+	return filepath.Join(golden.Root(t), "testdata", "tokenizer", name)
 }
 
 func loadSmall(t testing.TB, name string) *Tokenizer {

@@ -9,16 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/biolora/biolora/internal/golden"
 )
 
 // shared returns a path in ../shared, which holds larger reference data; the test is skipped where it is absent.
 func shared(t testing.TB, parts ...string) string {
 	t.Helper()
-	path := filepath.Join(append([]string{root(t), "..", "shared"}, parts...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no reference data: %v", err)
-	}
-	return path
+	return golden.Shared(t, parts...)
 }
 
 func loadShared(t testing.TB, parts ...string) *Tokenizer {

@@ -46,6 +46,7 @@ func TestBF16(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
+			skipLong(t, c)
 			limit, ok := peft.Cases[c.Name]
 			if !ok {
 				t.Fatal("testdata/golden/bf16.json lacks the case")

@@ -43,6 +43,7 @@ func optionsOf(c *golden.Case, out string) train.Options {
 func testGoldens(t *testing.T, cases []*golden.Case) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
+			skipLong(t, c)
 			m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
 			if err != nil {
 				t.Fatal(err)
@@ -63,6 +64,14 @@ func testGoldens(t *testing.T, cases []*golden.Case) {
 			checkEvents(t, c, filepath.Join(out, "events.jsonl"))
 			checkAdapter(t, c, out)
 		})
+	}
+}
+
+// skipLong leaves the long case out of short runs: under the race detector it takes minutes.
+func skipLong(t *testing.T, c *golden.Case) {
+	t.Helper()
+	if testing.Short() && c.Train.MaxSteps > 20 {
+		t.Skipf("-short: %d steps", c.Train.MaxSteps)
 	}
 }
 

@@ -141,11 +141,11 @@ func FuzzConfigRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, model, data, key string, x float64, n uint64) {
 		for _, text := range []string{model, data, key} {
 			if strings.ToValidUTF8(text, "") != text || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' }) {
-				t.Skip("not a text that YAML can hold")
+				return // not a text that YAML can hold
 			}
 		}
 		if math.IsNaN(x) || math.IsInf(x, 0) || x == 0 {
-			t.Skip("not a number that a setting can be")
+			return // not a number that a setting can be
 		}
 		s := defaults()
 		s.Model, s.Data, s.Seed, s.LearningRate = model, []string{data, key}, n, x
