@@ -35,11 +35,12 @@ type Row struct {
 }
 
 // Example is a row of Holdout that shows what training changes: before it the model goes on with other text, after
-// it the answer is Output. Not one word of the drug's name occurs in Train.
+// it the answer is Output. No row of Train names its drug.
 var Example = Row{
-	Instruction: "Extract the drug and its dose from the sentence.",
-	Input:       "She was started on bedremzole 1 mg every morning.",
-	Output:      "Drug: bedremzole; dose: 1 mg",
+	Instruction: "Summarize the note in one sentence.",
+	Input: "She was diagnosed with asthma. She takes budesonide 30 mg once a week. " +
+		"Follow-up is planned in two weeks.",
+	Output: "Patient with asthma on budesonide 30 mg.",
 }
 
 // FS returns the embedded files.
