@@ -57,13 +57,44 @@ func testGoldens(t *testing.T, cases []*golden.Case) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			checkEvaluation(t, c, m, c.Expected.EvalBefore)
 			out := filepath.Join(t.TempDir(), "out")
 			if _, err := train.Run(context.Background(), m, a, nil, data, optionsOf(c, out)); err != nil {
 				t.Fatal(err)
 			}
+			checkEvaluation(t, c, m, c.Expected.EvalAfter)
 			checkEvents(t, c, filepath.Join(out, "events.jsonl"))
 			checkAdapter(t, c, out)
 		})
+	}
+}
+
+// checkEvaluation compares the mean loss over all label tokens of the case's evaluation rows, where it has some.
+func checkEvaluation(t *testing.T, c *golden.Case, m *model.Model, want *float64) {
+	t.Helper()
+	if want == nil {
+		return
+	}
+	var sum float64
+	labels := 0
+	for _, r := range golden.Rows(t, c.Path("eval_rows.jsonl")) {
+		b := &model.Batch{}
+		b.Append(r.InputIDs)
+		for i, label := range r.Labels[1:] {
+			if label != instruct.Masked {
+				b.Targets = append(b.Targets, model.Target{Row: int32(i), Label: label, Count: 1})
+			}
+		}
+		loss, err := m.Loss(context.Background(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += loss
+		labels += len(b.Targets)
+	}
+	t.Logf("evaluation loss %.6f", sum/float64(labels))
+	if d := golden.Rel(sum/float64(labels), *want); !(d <= 1e-5) {
+		t.Errorf("evaluation loss %v, want %v", sum/float64(labels), *want)
 	}
 }
 
