@@ -51,6 +51,9 @@ func TestPanicComesBack(t *testing.T) {
 }
 
 func TestRunAllocatesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, which allocates")
+	}
 	p := New(2)
 	defer p.Close()
 	c := &counting{seen: make([]atomic.Int32, 64), panic: -1}

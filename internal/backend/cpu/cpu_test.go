@@ -50,6 +50,9 @@ func TestThreads(t *testing.T) {
 
 // TestAllocations wants none once the buffers have grown.
 func TestAllocations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, which allocates")
+	}
 	for _, p := range paths() {
 		t.Run(p.String(), func(t *testing.T) {
 			be := p.open(t, 2)

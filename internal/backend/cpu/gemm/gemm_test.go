@@ -310,6 +310,9 @@ func TestGemmSameBits(t *testing.T) {
 }
 
 func TestAllocatesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, which allocates")
+	}
 	const m, n, k = 20, 70, 300
 	for _, ker := range paths() {
 		e := engine(t, ker, 2)

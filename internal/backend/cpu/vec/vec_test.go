@@ -494,6 +494,9 @@ func TestNaN(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, which allocates")
+	}
 	eachUnit(t, func(t *testing.T, u *Unit) {
 		x, y := make([]float32, 33), make([]float32, 33)
 		f := &AdamW{Take1: 0.1}
