@@ -172,3 +172,44 @@ func checkAdapter(t *testing.T, c *golden.Case, dir string) {
 		t.Errorf("the adapter is off by %.1e", worst)
 	}
 }
+
+// planned keeps what a run says it is going to do.
+type planned struct {
+	train.NopHook
+	plan  train.Plan
+	steps []train.StepEvent
+}
+
+func (p *planned) Begin(x train.Plan) error     { p.plan = x; return nil }
+func (p *planned) Step(x train.StepEvent) error { p.steps = append(p.steps, x); return nil }
+
+// A window of rows without a label has a loss and a gradient of 0, where Trainer would divide by 0.
+func TestWindowWithoutLabels(t *testing.T) {
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "masked-rows"))
+	m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := lora.Load(m, c.Path("adapter_init"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &planned{}
+	o := optionsOf(c, "")
+	o.PerDeviceTrainBatchSize, o.MaxSteps, o.Hooks = 1, 2, []train.Hook{p}
+	if _, err := train.Run(context.Background(), m, a, nil, data, o); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.steps[1]; s.Loss != 0 || s.GradNorm != 0 || s.LabelTokens != 0 || s.Tokens != 6 {
+		t.Errorf("%+v", s)
+	}
+	want := "3 pre-tokenised rows have no label: they take their place in a micro-batch and teach nothing"
+	if len(p.plan.Warnings) != 1 || p.plan.Warnings[0] != want {
+		t.Errorf("warnings %q", p.plan.Warnings)
+	}
+}

@@ -91,6 +91,9 @@ func (r *run) warnings(tok instruct.Tokenizer, lim limits) (w []string) {
 	if long > 0 {
 		say("%d rows are longer than the model's %d positions (max_position_embeddings), the longest has %d tokens", long, lim.positions, longest)
 	}
+	if n := r.data.Unlabelled; n > 0 {
+		say("%d pre-tokenised rows have no label: they take their place in a micro-batch and teach nothing", n)
+	}
 	if tok != nil && tok.VocabSize() > lim.vocab {
 		say("the tokenizer has %d tokens, the model %d; no row uses those beyond", tok.VocabSize(), lim.vocab)
 	}

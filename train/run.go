@@ -212,7 +212,7 @@ func (r *run) update(ctx context.Context, event *StepEvent) error {
 		}
 		event.LabelTokens = sums.LabelTokens
 	}
-	n := float64(sums.LabelTokens)
+	n := float64(max(1, sums.LabelTokens)) // a window of unlabelled rows has a loss of 0
 	event.Loss = sums.Loss / n
 	event.GradNorm = r.Norm() / n
 	if !finite(event.Loss) {

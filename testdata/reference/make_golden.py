@@ -351,6 +351,10 @@ def cases():
         "adapter-bin", "adapters as adapter_model.bin; alpha and rank patterns; rsLoRA", llama(num_key_value_heads=1),
         {**attention, "use_rslora": True, "rank_pattern": {r"1\.self_attn\.q_proj": 6, "v_proj": 2},
          "alpha_pattern": {"layers.0.self_attn.o_proj": 9}}, binary=True)
+    yield case(
+        "masked-rows", "rows that are masked throughout take their place in a micro-batch, one of them alone in its "
+        "own; a row whose only label is the first, which never counts", llama(), qv,
+        lengths=[17, 6, 23, 2, 11, 14, 9], masked=[5, 6, 9, 2, 11, 13, 1])
 
 
 def main():

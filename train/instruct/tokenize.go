@@ -66,7 +66,10 @@ type Examples struct {
 	List    []Example // in the order of the rows
 	Cut     int       // examples that lost their end to MaxLength
 	NoLabel int       // rows left out because no label counts in what is left of them
-	NoEOS   bool      // the tokenizer has no EOS, so that the end of a response is not learnt
+	// Unlabelled counts pre-tokenised rows that were masked throughout when they came. They are kept, as Transformers'
+	// Trainer keeps them: they teach nothing, but micro-batches are cut as the file says.
+	Unlabelled int
+	NoEOS      bool // the tokenizer has no EOS, so that the end of a response is not learnt
 }
 
 // Tokenize makes tokens of all rows: BOS, prompt, response, EOS, with the loss on response and EOS. Prompt and
@@ -131,7 +134,7 @@ func (t *tokenizing) Piece(_, piece int) {
 func (t *tokenizing) gather() (*Examples, error) {
 	out := &Examples{List: make([]Example, 0, len(t.results))}
 	var errs []error
-	bad, text := 0, false
+	bad, text, labelled := 0, false, false
 	for i := range t.results {
 		r := &t.results[i]
 		if r.err != nil {
@@ -141,7 +144,12 @@ func (t *tokenizing) gather() (*Examples, error) {
 			continue
 		}
 		text = text || r.labels == nil
-		if r.LabelTokens() == 0 {
+		switch {
+		case r.LabelTokens() > 0:
+			labelled = true
+		case r.labels != nil && !r.cut:
+			out.Unlabelled++
+		default:
 			out.NoLabel++
 			continue
 		}
@@ -156,7 +164,7 @@ func (t *tokenizing) gather() (*Examples, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if len(out.List) == 0 {
+	if !labelled {
 		return nil, fmt.Errorf("nothing to learn: none of the %d rows (from %s on) has a label that counts within %s",
 			len(t.results), t.data.rows[0].Place(), lengthName(t.o.MaxLength))
 	}
