@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -40,6 +41,14 @@ func TestSharedGoldens(t *testing.T) {
 }
 
 func TestOwnGoldens(t *testing.T) { testGoldens(t, golden.Own(t)) }
+
+// TestGivenGoldens runs the cases below the directory that BIOLORA_CASES names, such as
+// testdata/reference/random_cases.py makes.
+func TestGivenGoldens(t *testing.T) {
+	if dir := os.Getenv("BIOLORA_CASES"); dir != "" {
+		testGoldens(t, golden.All(t, dir))
+	}
+}
 
 func testGoldens(t *testing.T, cases []*golden.Case) {
 	for _, c := range cases {

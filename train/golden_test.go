@@ -24,6 +24,14 @@ func TestSharedGoldens(t *testing.T) {
 
 func TestOwnGoldens(t *testing.T) { testGoldens(t, golden.Own(t)) }
 
+// TestGivenGoldens runs the cases below the directory that BIOLORA_CASES names, such as
+// testdata/reference/random_cases.py makes.
+func TestGivenGoldens(t *testing.T) {
+	if dir := os.Getenv("BIOLORA_CASES"); dir != "" {
+		testGoldens(t, golden.All(t, dir))
+	}
+}
+
 func optionsOf(c *golden.Case, out string) train.Options {
 	o := train.Defaults()
 	o.PerDeviceTrainBatchSize = c.Train.PerDeviceTrainBatchSize
