@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -209,6 +208,3 @@ func Rel(a, b float64) float64 {
 	}
 	return math.Abs(a-b) / max(math.Abs(b), 1e-30)
 }
-
-// String names the case in a test's output.
-func (c *Case) String() string { return fmt.Sprintf("%s (%d rows)", c.Name, len(c.Rows)) }
