@@ -1,0 +1,458 @@
+package gguf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"unicode/utf8"
+)
+
+// kind is the type of a value, numbered as in the file (ggml's enum gguf_type).
+type kind uint32
+
+const (
+	kindUint8 kind = iota
+	kindInt8
+	kindUint16
+	kindInt16
+	kindUint32
+	kindInt32
+	kindFloat32
+	kindBool
+	kindString
+	kindArray
+	kindUint64
+	kindInt64
+	kindFloat64
+)
+
+// kinds holds the name of each kind and its bytes: of strings and arrays the least that they take.
+var kinds = [...]struct {
+	name string
+	size int
+}{
+	kindUint8: {"uint8", 1}, kindInt8: {"int8", 1}, kindUint16: {"uint16", 2}, kindInt16: {"int16", 2},
+	kindUint32: {"uint32", 4}, kindInt32: {"int32", 4}, kindUint64: {"uint64", 8}, kindInt64: {"int64", 8},
+	kindFloat32: {"float32", 4}, kindFloat64: {"float64", 8}, kindBool: {"bool", 1},
+	kindString: {"string", 8}, kindArray: {"array", 12},
+}
+
+// entry is a key and where its value lies.
+type entry struct {
+	key     string
+	kind    kind
+	element kind // of an array
+	n       int  // elements of an array
+	at, end int  // the value; of an array its elements, behind their type and number
+}
+
+// typeName is the Go type that the value has.
+func (e *entry) typeName() string {
+	switch {
+	case e.kind != kindArray:
+		return kinds[e.kind].name
+	case e.element == kindArray:
+		return "[]any"
+	}
+	return "[]" + kinds[e.element].name
+}
+
+// read walks over the value and checks it, so that decoding cannot fail.
+func (e *entry) read(r *reader) (err error) {
+	if e.kind, err = r.kind("the type of the value"); err != nil {
+		return err
+	}
+	if e.kind == kindArray {
+		if e.element, e.n, err = r.array(); err != nil {
+			return err
+		}
+		e.at = r.at
+		err = r.skipElements(e.element, e.n, 1)
+	} else {
+		e.at = r.at
+		err = r.skip(e.kind, 0)
+	}
+	e.end = r.at
+	return err
+}
+
+func (r *reader) kind(what string) (kind, error) {
+	at := r.at
+	n, err := r.uint32(what)
+	if err != nil {
+		return 0, err
+	}
+	if uint64(n) >= uint64(len(kinds)) {
+		return 0, fmt.Errorf("byte %d: %s is %d, want 0 to %d", at, what, n, len(kinds)-1)
+	}
+	return kind(n), nil
+}
+
+// array reads what comes before the elements of an array.
+func (r *reader) array() (element kind, n int, err error) {
+	if element, err = r.kind("the type of the elements"); err != nil {
+		return 0, 0, err
+	}
+	at := r.at
+	count, err := r.uint64("the number of elements")
+	if err != nil {
+		return 0, 0, err
+	}
+	if left := len(r.data) - r.at; count > uint64(left/kinds[element].size) {
+		return 0, 0, fmt.Errorf("byte %d: %d elements of type %s take at least %d bytes each, but %d are left: the file is cut off",
+			at, count, kinds[element].name, kinds[element].size, left)
+	}
+	return element, int(count), nil
+}
+
+// skip walks over a value. depth is the number of arrays around it.
+func (r *reader) skip(k kind, depth int) error {
+	switch k {
+	case kindString:
+		_, err := r.bytes("a string")
+		return err
+	case kindArray:
+		if depth >= MaxDepth {
+			return fmt.Errorf("byte %d: arrays are nested more than %d deep", r.at, MaxDepth)
+		}
+		element, n, err := r.array()
+		if err != nil {
+			return err
+		}
+		return r.skipElements(element, n, depth+1)
+	case kindBool:
+		return r.skipBools(1)
+	}
+	_, err := r.take(uint64(kinds[k].size), kinds[k].name)
+	return err
+}
+
+// skipElements walks over n elements, whose least size array has compared with the file.
+func (r *reader) skipElements(k kind, n, depth int) error {
+	switch k {
+	case kindString, kindArray:
+		for range n {
+			if err := r.skip(k, depth); err != nil {
+				return err
+			}
+		}
+		return nil
+	case kindBool:
+		return r.skipBools(n)
+	}
+	r.at += n * kinds[k].size
+	return nil
+}
+
+func (r *reader) skipBools(n int) error {
+	b, err := r.take(uint64(n), "bool")
+	for i, v := range b {
+		if v > 1 {
+			return fmt.Errorf("byte %d: a bool is %d, want 0 or 1", r.at-n+i, v)
+		}
+	}
+	return err
+}
+
+// decode makes the Go value. data is the whole file.
+func (e *entry) decode(data []byte) any {
+	b := data[e.at:e.end]
+	if e.kind == kindArray {
+		return decodeArray(&b, e.element, e.n)
+	}
+	return decodeScalar(b, e.kind)
+}
+
+func decodeScalar(b []byte, k kind) any {
+	le := binary.LittleEndian
+	switch k {
+	case kindUint8:
+		return b[0]
+	case kindInt8:
+		return int8(b[0])
+	case kindUint16:
+		return le.Uint16(b)
+	case kindInt16:
+		return int16(le.Uint16(b))
+	case kindUint32:
+		return le.Uint32(b)
+	case kindInt32:
+		return int32(le.Uint32(b))
+	case kindUint64:
+		return le.Uint64(b)
+	case kindInt64:
+		return int64(le.Uint64(b))
+	case kindFloat32:
+		return math.Float32frombits(le.Uint32(b))
+	case kindFloat64:
+		return math.Float64frombits(le.Uint64(b))
+	case kindBool:
+		return b[0] != 0
+	}
+	return string(b[8:]) // kindString, behind its length
+}
+
+// decodeArray takes n elements off b.
+func decodeArray(b *[]byte, k kind, n int) any {
+	le := binary.LittleEndian
+	switch k {
+	case kindUint8:
+		return decodeNumbers(b, n, 1, func(b []byte) uint8 { return b[0] })
+	case kindInt8:
+		return decodeNumbers(b, n, 1, func(b []byte) int8 { return int8(b[0]) })
+	case kindUint16:
+		return decodeNumbers(b, n, 2, le.Uint16)
+	case kindInt16:
+		return decodeNumbers(b, n, 2, func(b []byte) int16 { return int16(le.Uint16(b)) })
+	case kindUint32:
+		return decodeNumbers(b, n, 4, le.Uint32)
+	case kindInt32:
+		return decodeNumbers(b, n, 4, func(b []byte) int32 { return int32(le.Uint32(b)) })
+	case kindUint64:
+		return decodeNumbers(b, n, 8, le.Uint64)
+	case kindInt64:
+		return decodeNumbers(b, n, 8, func(b []byte) int64 { return int64(le.Uint64(b)) })
+	case kindFloat32:
+		return decodeNumbers(b, n, 4, func(b []byte) float32 { return math.Float32frombits(le.Uint32(b)) })
+	case kindFloat64:
+		return decodeNumbers(b, n, 8, func(b []byte) float64 { return math.Float64frombits(le.Uint64(b)) })
+	case kindBool:
+		return decodeNumbers(b, n, 1, func(b []byte) bool { return b[0] != 0 })
+	case kindString:
+		return decodeStrings(b, n)
+	}
+	arrays := make([]any, n)
+	for i := range arrays {
+		element, n := kind(le.Uint32(*b)), int(le.Uint64((*b)[4:]))
+		*b = (*b)[12:]
+		arrays[i] = decodeArray(b, element, n)
+	}
+	return arrays
+}
+
+func decodeNumbers[T any](b *[]byte, n, size int, decode func([]byte) T) []T {
+	values := make([]T, n)
+	for i := range values {
+		values[i] = decode((*b)[i*size:])
+	}
+	*b = (*b)[n*size:]
+	return values
+}
+
+// decodeStrings copies the text of all strings at once: a vocabulary has a hundred thousand of them. The lengths
+// between them are copied along, which costs less than as many allocations.
+func decodeStrings(b *[]byte, n int) []string {
+	size := 0
+	for range n {
+		size += 8 + int(binary.LittleEndian.Uint64((*b)[size:]))
+	}
+	text := string((*b)[:size])
+	values := make([]string, n)
+	at := 0
+	for i := range values {
+		length := int(binary.LittleEndian.Uint64((*b)[at:]))
+		values[i] = text[at+8 : at+8+length]
+		at += 8 + length
+	}
+	*b = (*b)[size:]
+	return values
+}
+
+// Keys returns the keys of the metadata in the order of the file.
+func (f *File) Keys() []string {
+	keys := make([]string, len(f.keys))
+	for i := range f.keys {
+		keys[i] = f.keys[i].key
+	}
+	return keys
+}
+
+// Has reports whether the metadata has key.
+func (f *File) Has(key string) bool {
+	_, ok := f.byKey[key]
+	return ok
+}
+
+// Value returns the value of key as a Go value: uint8, int8, uint16, int16, uint32, int32, uint64, int64, float32,
+// float64, bool or string, a slice of these, or []any for an array of arrays. It is decoded at each call. Strings are
+// the bytes of the file, which may not be UTF-8.
+func (f *File) Value(key string) (any, bool) {
+	i, ok := f.byKey[key]
+	if !ok {
+		return nil, false
+	}
+	return f.keys[i].decode(f.data), true
+}
+
+// ValueType returns the Go type that Value returns for key, such as "uint32" or "[]string", and for a slice its
+// length, without decoding it; "" if there is no such key.
+func (f *File) ValueType(key string) (name string, length int) {
+	i, ok := f.byKey[key]
+	if !ok {
+		return "", 0
+	}
+	return f.keys[i].typeName(), f.keys[i].n
+}
+
+// ErrNoKey is what the getters below return, wrapped, where the metadata lacks the key.
+var ErrNoKey = errors.New("the file has no such key")
+
+// lookup finds key for a getter.
+func (f *File) lookup(key string) (*entry, error) {
+	i, ok := f.byKey[key]
+	if !ok {
+		return nil, fmt.Errorf("%s: key %q: %w", f.path, key, ErrNoKey)
+	}
+	return &f.keys[i], nil
+}
+
+func (f *File) errorf(e *entry, format string, args ...any) error {
+	return fmt.Errorf("%s: key %q: byte %d: %w", f.path, e.key, e.at, fmt.Errorf(format, args...))
+}
+
+// get returns the value of key if it is a T.
+func get[T any](f *File, key, want string) (value T, e *entry, err error) {
+	if e, err = f.lookup(key); err != nil {
+		return value, nil, err
+	}
+	if e.typeName() != want {
+		return value, nil, f.errorf(e, "want %s, got %s", want, e.typeName())
+	}
+	value, _ = e.decode(f.data).(T)
+	return value, e, nil
+}
+
+// Bool returns a bool.
+func (f *File) Bool(key string) (bool, error) {
+	v, _, err := get[bool](f, key, "bool")
+	return v, err
+}
+
+// String returns a string, which must be UTF-8.
+func (f *File) String(key string) (string, error) {
+	v, e, err := get[string](f, key, "string")
+	if err == nil && !utf8.ValidString(v) {
+		return "", f.errorf(e, "%.100q is not valid UTF-8", v)
+	}
+	return v, err
+}
+
+// Strings returns an array of strings, which must be UTF-8.
+func (f *File) Strings(key string) ([]string, error) {
+	v, e, err := get[[]string](f, key, "[]string")
+	for i, s := range v {
+		if !utf8.ValidString(s) {
+			return nil, f.errorf(e, "string %d, %.100q, is not valid UTF-8", i, s)
+		}
+	}
+	return v, err
+}
+
+// Floats returns an array of float32.
+func (f *File) Floats(key string) ([]float32, error) {
+	v, _, err := get[[]float32](f, key, "[]float32")
+	return v, err
+}
+
+// Float returns a number of any type: writers differ in which they use.
+func (f *File) Float(key string) (float64, error) {
+	e, err := f.lookup(key)
+	if err != nil {
+		return 0, err
+	}
+	switch v := e.decode(f.data).(type) {
+	case float32:
+		return float64(v), nil
+	case float64:
+		return v, nil
+	case uint64:
+		return float64(v), nil
+	default:
+		if n, ok := integer(v); ok {
+			return float64(n), nil
+		}
+	}
+	return 0, f.errorf(e, "want a number, got %s", e.typeName())
+}
+
+// Uint returns an integer of any type that is not negative: writers differ in which they use.
+func (f *File) Uint(key string) (uint64, error) {
+	e, err := f.lookup(key)
+	if err != nil {
+		return 0, err
+	}
+	v := e.decode(f.data)
+	if n, ok := v.(uint64); ok {
+		return n, nil
+	}
+	n, ok := integer(v)
+	if !ok {
+		return 0, f.errorf(e, "want an integer, got %s", e.typeName())
+	}
+	if n < 0 {
+		return 0, f.errorf(e, "want an integer from 0, got %d", n)
+	}
+	return uint64(n), nil
+}
+
+// Ints returns an array of integers of any type.
+func (f *File) Ints(key string) ([]int64, error) {
+	e, err := f.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	switch v := e.decode(f.data).(type) {
+	case []uint8:
+		return widen(v), nil
+	case []int8:
+		return widen(v), nil
+	case []uint16:
+		return widen(v), nil
+	case []int16:
+		return widen(v), nil
+	case []uint32:
+		return widen(v), nil
+	case []int32:
+		return widen(v), nil
+	case []int64:
+		return v, nil
+	case []uint64:
+		for i, n := range v {
+			if n > math.MaxInt64 {
+				return nil, f.errorf(e, "element %d is %d, want at most %d", i, n, int64(math.MaxInt64))
+			}
+		}
+		return widen(v), nil
+	}
+	return nil, f.errorf(e, "want an array of integers, got %s", e.typeName())
+}
+
+func widen[T uint8 | int8 | uint16 | int16 | uint32 | int32 | uint64](v []T) []int64 {
+	w := make([]int64, len(v))
+	for i, n := range v {
+		w[i] = int64(n)
+	}
+	return w
+}
+
+// integer widens any integer but a uint64.
+func integer(v any) (int64, bool) {
+	switch n := v.(type) {
+	case uint8:
+		return int64(n), true
+	case int8:
+		return int64(n), true
+	case uint16:
+		return int64(n), true
+	case int16:
+		return int64(n), true
+	case uint32:
+		return int64(n), true
+	case int32:
+		return int64(n), true
+	case int64:
+		return n, true
+	}
+	return 0, false
+}
