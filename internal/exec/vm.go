@@ -7,6 +7,7 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/mmap"
 )
 
 // Plan says what of a graph a VM runs.
@@ -326,9 +327,10 @@ func (vm *VM) Backward(f *Frame, grads bool) error {
 
 func run(is []instr, f *Frame) (err error) {
 	at := 0
+	defer mmap.Restore(mmap.PanicOnFault()) // weights lie in mapped files
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%v: %v", is[at].op, r)
+			err = fmt.Errorf("%v: %w", is[at].op, asError(r))
 		}
 	}()
 	for at = range is {
@@ -348,6 +350,14 @@ func run(is []instr, f *Frame) (err error) {
 		}
 	}
 	return nil
+}
+
+// asError is what was recovered from a panic, or the fault in a mapped file that it stands for.
+func asError(recovered any) error {
+	if err := mmap.Fault(recovered); err != nil {
+		return err
+	}
+	return fmt.Errorf("%v", recovered)
 }
 
 // RunAll runs both passes on the values bound to the graph's inputs (gorgonia.Let), in a frame of the VM's own.

@@ -7,11 +7,36 @@ import (
 	"os"
 )
 
-// mapFile reads the file, where there is nothing better.
-func mapFile(f *os.File, size int) (*File, error) {
+// mapping has nothing to remember: the bytes are a copy.
+type mapping struct{}
+
+// mapFile reads the file, where there is nothing better, and closes it.
+func (m *File) mapFile(f *os.File, size int) error {
 	data := make([]byte, size)
 	if _, err := io.ReadFull(f, data); err != nil {
-		return nil, err
+		return err
 	}
-	return &File{Data: data}, nil
+	m.Data = data
+	return f.Close()
 }
+
+// Close lets go of the file. Data must not be touched afterwards.
+func (m *File) Close() error {
+	m.Data = nil
+	return nil
+}
+
+// Unchanged returns nil: Data is a copy of the file as it was.
+func (m *File) Unchanged() error { return nil }
+
+// Guard returns what f returns: no byte of a copy can be gone.
+func Guard(f func() error) error { return f() }
+
+// PanicOnFault does nothing here.
+func PanicOnFault() (restore bool) { return false }
+
+// Restore does nothing here.
+func Restore(bool) {}
+
+// Fault returns nil: there are no faults.
+func Fault(recovered any) error { return nil }

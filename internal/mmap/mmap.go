@@ -1,4 +1,9 @@
-// Package mmap maps whole files for reading.
+// Package mmap maps whole files for reading, and turns what happens to them meanwhile into errors.
+//
+// A mapped file costs nothing until it is touched, but it stays the file: another process may cut it short, or write
+// into it. What is touched under Guard and no longer there is then an error that names the file; Unchanged tells of
+// any other change. A file that is replaced by renaming another over it is not changed: the map keeps the old one.
+// Where files cannot be mapped they are read as a whole, and none of this can happen.
 package mmap
 
 import (
@@ -9,10 +14,10 @@ import (
 )
 
 // File is the bytes of a file. They are its pages: nothing is read before it is touched, and nothing is a copy.
-// Should another process make the file shorter meanwhile, touching what is gone crashes this one.
 type File struct {
-	Data  []byte // nil for an empty file
-	unmap func() error
+	Data []byte // nil for an empty file
+	path string
+	mapping
 }
 
 // Open maps the file at path, which must be a regular one. The error does not name path.
@@ -28,17 +33,30 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, cause(err)
 	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil {
+	m, err := open(f, path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func open(f *os.File, path string) (*File, error) {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, cause(err)
+	}
+	if !info.Mode().IsRegular() { // it was when Open looked
+		return nil, errors.New("not a regular file")
 	}
 	if info.Size() > math.MaxInt {
 		return nil, fmt.Errorf("%d bytes are more than this machine can address", info.Size())
 	}
+	m := &File{path: path}
 	if info.Size() == 0 {
-		return &File{}, nil // nothing cannot be mapped
+		return m, f.Close() // nothing cannot be mapped
 	}
-	return mapFile(f, int(info.Size()))
+	return m, m.mapFile(f, int(info.Size()))
 }
 
 // cause drops the path that package os puts before an error.
@@ -48,14 +66,4 @@ func cause(err error) error {
 		return p.Err
 	}
 	return err
-}
-
-// Close unmaps the file. Data must not be touched afterwards.
-func (f *File) Close() error {
-	unmap := f.unmap
-	f.Data, f.unmap = nil, nil
-	if unmap == nil {
-		return nil
-	}
-	return unmap()
 }

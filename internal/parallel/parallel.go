@@ -4,6 +4,8 @@ package parallel
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/biolora/biolora/internal/mmap"
 )
 
 // Task is work that falls into pieces. Pieces must not depend on one another: which goroutine runs which, and
@@ -48,6 +50,7 @@ func New(workers int) *Pool {
 		h := &helper{wake: make(chan struct{}, 1), done: make(chan struct{}, 1)}
 		p.helpers = append(p.helpers, h)
 		go func() {
+			mmap.PanicOnFault() // pieces read mapped files
 			for range h.wake {
 				if !h.state.CompareAndSwap(called, working) {
 					continue // too late
@@ -77,7 +80,8 @@ func (p *Pool) Close() {
 	}
 }
 
-// Run does pieces 0..n-1 of t and returns when all are done. A panic in a piece is raised again here.
+// Run does pieces 0..n-1 of t and returns when all are done. A panic in a piece is raised again here; so is a fault in
+// a mapped file (package mmap), for which the caller must be under mmap.Guard or the like itself.
 func (p *Pool) Run(n int, t Task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

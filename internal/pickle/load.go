@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/nlpodyssey/gopickle/pickle"
 	"github.com/nlpodyssey/gopickle/types"
@@ -29,6 +30,9 @@ func (l *loader) load(data []byte) (v any, n int, err error) {
 	r := bytes.NewReader(data[:n])
 	defer func() {
 		if e := recover(); e != nil {
+			if mmap.Fault(e) != nil {
+				panic(e) // not the pickle's doing: for Open's guard
+			}
 			v, n, err = nil, 0, fmt.Errorf("broken pickle before byte %d: %v", n-r.Len(), e)
 		}
 	}()

@@ -40,7 +40,11 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := Parse(m.Data, path)
+	var f *File
+	err = mmap.Guard(func() (err error) {
+		f, err = Parse(m.Data, path)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -70,6 +74,14 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 		return Tensor{}, false
 	}
 	return Tensor{Name: name, DType: v.storage.dtype, Shape: v.shape, Data: v.bytes()}, true
+}
+
+// Unchanged returns an error if the file was changed since Open; see mmap.File.Unchanged.
+func (f *File) Unchanged() error {
+	if f.mapped == nil {
+		return nil
+	}
+	return f.mapped.Unchanged()
 }
 
 // Close unmaps the file.

@@ -42,13 +42,18 @@ type File struct {
 	mapped   *mmap.File // nil where the bytes are the caller's
 }
 
-// Open maps the file at path and checks its header and its length. The tensors' Data is valid until Close.
+// Open maps the file at path and checks its header and its length. The tensors' Data is valid until Close. Who touches
+// it must be under mmap.Guard: the file may be cut short meanwhile.
 func Open(path string) (*File, error) {
 	m, err := mmap.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := Parse(m.Data, path)
+	var f *File
+	err = mmap.Guard(func() (err error) {
+		f, err = Parse(m.Data, path)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -94,6 +99,14 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 
 // Metadata returns what the header says beside the tensors, such as "format": "pt"; nil if nothing.
 func (f *File) Metadata() map[string]string { return f.metadata }
+
+// Unchanged returns an error if the file was changed since Open; see mmap.File.Unchanged.
+func (f *File) Unchanged() error {
+	if f.mapped == nil {
+		return nil
+	}
+	return f.mapped.Unchanged()
+}
 
 // Close unmaps the file. The tensors' Data must not be touched afterwards.
 func (f *File) Close() error {
