@@ -275,12 +275,14 @@ func (m *bpe) hasAlphabet() bool {
 
 // findEnds finds BOS and EOS.
 func (b *builder) findEnds(t *Tokenizer) {
-	bos, eos, err := readPostProcessor(b.file.steps["post_processor"], "post_processor", 0)
+	f, err := readPostProcessor(b.file.steps["post_processor"], "post_processor", 0)
 	if err != nil {
 		b.warn("%s: %v: BOS and EOS are not taken from it", b.file.doc.file, err)
 	}
+	bos, eos := f.ends()
 	t.bos = b.end(t, "bos_token", b.settings.bos, bos, b.settings.bosID)
 	t.eos = b.end(t, "eos_token", b.settings.eos, eos, b.settings.eosID)
+	t.frame = frame{b.known(t, f.before), b.known(t, f.after)}
 }
 
 // end returns the id of a token that begins or ends a sequence: named by a setting, used by the post-processor, or
@@ -300,99 +302,4 @@ func (b *builder) end(t *Tokenizer, what, named string, processor, config int32)
 		b.warn("%s: id %d names no token", what, id)
 	}
 	return none
-}
-
-// readPostProcessor returns the ids that a post_processor puts at the start and at the end of a sequence.
-func readPostProcessor(raw json.RawMessage, path string, depth int) (bos, eos int32, err error) {
-	if absent(raw) {
-		return none, none, nil
-	}
-	kind, err := kindOf(raw, path)
-	if err != nil {
-		return none, none, err
-	}
-	switch kind {
-	case "Sequence":
-		return readPostProcessors(raw, path, depth)
-	case "TemplateProcessing":
-		return readTemplate(raw, path)
-	case "RobertaProcessing", "BertProcessing":
-		return readClsSep(raw, path)
-	case "ByteLevel":
-		return none, none, nil
-	}
-	return none, none, fmt.Errorf("%s: type %q is not known", path, kind)
-}
-
-// readPostProcessors reads a Sequence: a later part puts its tokens outside those of an earlier one.
-func readPostProcessors(raw json.RawMessage, path string, depth int) (bos, eos int32, err error) {
-	type ends struct{ bos, eos int32 }
-	list, err := sequence(raw, path, "processors", depth, func(raw json.RawMessage, path string, depth int) (ends, error) {
-		bos, eos, err := readPostProcessor(raw, path, depth)
-		return ends{bos, eos}, err
-	})
-	bos, eos = none, none
-	for _, e := range list {
-		if e.bos != none {
-			bos = e.bos
-		}
-		if e.eos != none {
-			eos = e.eos
-		}
-	}
-	return bos, eos, err
-}
-
-// readTemplate reads a template for one sequence: the special token that it begins with and the one that it ends with.
-func readTemplate(raw json.RawMessage, path string) (bos, eos int32, err error) {
-	var p struct {
-		Single []struct {
-			SpecialToken *struct {
-				ID string `json:"id"`
-			}
-		} `json:"single"`
-		SpecialTokens map[string]struct {
-			IDs []int32 `json:"ids"`
-		} `json:"special_tokens"`
-	}
-	bos, eos = none, none
-	if err := readPart(raw, path, &p); err != nil {
-		return bos, eos, err
-	}
-	idAt := func(i int) int32 {
-		if i < 0 || i >= len(p.Single) || p.Single[i].SpecialToken == nil {
-			return none
-		}
-		if ids := p.SpecialTokens[p.Single[i].SpecialToken.ID].IDs; len(ids) == 1 {
-			return ids[0]
-		}
-		return none
-	}
-	bos = idAt(0)
-	if last := len(p.Single) - 1; last > 0 {
-		eos = idAt(last)
-	}
-	return bos, eos, nil
-}
-
-// readClsSep reads {"cls": ["<s>", 0], "sep": ["</s>", 2]}.
-func readClsSep(raw json.RawMessage, path string) (bos, eos int32, err error) {
-	var p struct {
-		Cls []json.RawMessage `json:"cls"`
-		Sep []json.RawMessage `json:"sep"`
-	}
-	bos, eos = none, none
-	if err := readPart(raw, path, &p); err != nil {
-		return bos, eos, err
-	}
-	if len(p.Cls) != 2 || len(p.Sep) != 2 {
-		return bos, eos, fmt.Errorf("%s: want cls and sep as a token and its id", path)
-	}
-	if err := readPart(p.Cls[1], path+".cls", &bos); err != nil {
-		return none, none, err
-	}
-	if err := readPart(p.Sep[1], path+".sep", &eos); err != nil {
-		return none, none, err
-	}
-	return bos, eos, nil
 }

@@ -21,6 +21,7 @@ type settings struct {
 	legacy       bool  // added is from added_tokens.json: tokenizer.json rules
 	bosID, eosID int32 // of config.json
 	split        bool  // split_special_tokens
+	alone        bool  // config.json is not read
 }
 
 // namedToken is a special token with the setting that names it, "" for one in a list.
@@ -29,10 +30,21 @@ type namedToken struct {
 	token addedToken
 }
 
+// Option changes what Load reads.
+type Option func(*settings)
+
+// TokenizerFilesOnly leaves config.json alone, which is the model's: what is wrong with it does not matter then, and
+// neither BOS nor EOS come from it.
+func TokenizerFilesOnly() Option { return func(s *settings) { s.alone = true } }
+
 // Load reads a tokenizer: a model directory with tokenizer.json and, where they are there, tokenizer_config.json,
 // special_tokens_map.json, added_tokens.json and config.json; or the path of such a file, which is read with its
 // neighbours if it is named tokenizer.json, else alone. Errors name the file, the place in it, and every problem found.
-func Load(path string) (*Tokenizer, error) {
+func Load(path string, options ...Option) (*Tokenizer, error) {
+	var o settings
+	for _, option := range options {
+		option(&o)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
@@ -41,14 +53,14 @@ func Load(path string) (*Tokenizer, error) {
 	if !info.IsDir() {
 		dir, name = filepath.Split(path)
 	}
-	t, err := load(dir, name)
+	t, err := load(dir, name, o)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	return t, nil
 }
 
-func load(dir, name string) (*Tokenizer, error) {
+func load(dir, name string, o settings) (*Tokenizer, error) {
 	path := filepath.Join(dir, name)
 	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -61,7 +73,7 @@ func load(dir, name string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{file: f}
+	b := &builder{file: f, settings: o}
 	b.settings.bosID, b.settings.eosID = none, none
 	var read []string
 	if name == "tokenizer.json" {
@@ -122,7 +134,7 @@ func (s *settings) read(dir string) ([]string, error) {
 	} else if path := filepath.Join(dir, "special_tokens_map.json"); exists(path) {
 		paths = append(paths, path)
 	}
-	if each("config.json", s.readConfig) {
+	if !s.alone && each("config.json", s.readConfig) {
 		paths = paths[:len(paths)-1]
 	}
 	for _, name := range companions {

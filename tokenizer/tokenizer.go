@@ -22,6 +22,7 @@ type Tokenizer struct {
 	words     preTokenizer // nil for none
 	decoders  []decoderSpec
 	bos, eos  int32 // -1 for none
+	frame     frame
 	size      int
 	plain     bool // special tokens in text are text
 
@@ -44,6 +45,13 @@ const (
 // Encode returns the ids of text, without BOS and EOS. Added tokens that stand in text, special ones among them,
 // become their ids. Bytes that are not UTF-8 are encoded as bytes where the vocabulary has bytes.
 func (t *Tokenizer) Encode(text string) []int32 { return t.encode(text, atStart) }
+
+// EncodeWithSpecial returns the ids of text with the special tokens around it that the post-processor of tokenizer.json
+// puts there, even if the text brings them along: what Transformers gives with add_special_tokens. As in Transformers,
+// add_bos_token and add_eos_token of tokenizer_config.json mean nothing beside a tokenizer.json.
+func (t *Tokenizer) EncodeWithSpecial(text string) []int32 {
+	return slices.Concat(t.frame.before, t.Encode(text), t.frame.after)
+}
 
 // EncodeContinuation returns the ids of text that directly follows other text: no dummy space is put in front, so
 // Encode(a) and EncodeContinuation(b) together are Encode(a+b) wherever no token crosses the border and a does not
