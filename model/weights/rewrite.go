@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/biolora/biolora/internal/atomicfile"
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -146,7 +147,11 @@ func (t Tensor) copy(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		n := min(blockBytes, len(data))
-		if _, err := w.Write(data[:n]); err != nil {
+		err := mmap.Guard(func() error {
+			_, err := w.Write(data[:n])
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		data = data[n:]

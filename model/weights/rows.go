@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -49,16 +50,22 @@ func (t Tensor) Elements(dst []float32, from int) error {
 	if n := t.Len(); from < 0 || from > n || len(dst) > n-from {
 		return t.errorf("elements [%d, %d) are asked for, there are %d", from, from+len(dst), n)
 	}
-	decode(dst, t.DType, t.Data[from*t.DType.Size():])
-	return nil
+	return mmap.Guard(func() error {
+		decode(dst, t.DType, t.Data[from*t.DType.Size():])
+		return nil
+	})
 }
 
 // CheckFinite returns an error that names the first element that is infinite or not a number. Formats that are not
 // floating point have none.
 func (t Tensor) CheckFinite() error {
-	i := firstNotFinite(t.DType, t.Data)
-	if i < 0 {
+	i := -1
+	err := mmap.Guard(func() error {
+		i = firstNotFinite(t.DType, t.Data)
 		return nil
+	})
+	if err != nil || i < 0 {
+		return err
 	}
 	v := make([]float32, 1)
 	if err := t.Elements(v, i); err != nil {
