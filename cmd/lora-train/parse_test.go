@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/train"
 )
@@ -227,7 +228,7 @@ func TestSuggestion(t *testing.T) {
 		{"laerning_rate", "learning_rate"}, {"batch_size", "per_device_train_batch_size"}, {"lora_rank", "lora_r"},
 		{"epochs", "num_train_epochs"}, {"zzzzzz", ""}, {"", ""},
 	} {
-		got := suggestion(c.word, keys())
+		got := cli.Suggestion(c.word, keys())
 		want := ""
 		if c.want != "" {
 			want = ", did you mean " + c.want + "?"

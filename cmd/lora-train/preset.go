@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -127,7 +128,7 @@ func findPreset(name string) (Preset, error) {
 			return p, nil
 		}
 	}
-	return Preset{}, fmt.Errorf("preset %q is none of %s%s", name, strings.Join(presetNames(), ", "), suggestion(name, presetNames()))
+	return Preset{}, fmt.Errorf("preset %q is none of %s%s", name, strings.Join(presetNames(), ", "), cli.Suggestion(name, presetNames()))
 }
 
 func (p Preset) apply(s *Settings) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -150,5 +151,5 @@ func (f setting) validateChoice() error {
 	if f.key() == "device" && got == "cuda" {
 		return errors.New("cuda is not in this build, which computes on the CPU only: use auto or cpu")
 	}
-	return fmt.Errorf("%q is none of %s%s", got, strings.Join(want, ", "), suggestion(got, want))
+	return fmt.Errorf("%q is none of %s%s", got, strings.Join(want, ", "), cli.Suggestion(got, want))
 }

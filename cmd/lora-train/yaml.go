@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -53,7 +54,7 @@ func decodeConfig(path string, text []byte, s *Settings) (given []string, err er
 		at := func(line int, err error) error { return fmt.Errorf("%s:%d: %s: %w", path, line, key.Value, err) }
 		f, ok := s.find(key.Value)
 		if !ok {
-			errs = append(errs, fmt.Errorf("%s:%d: unknown key %q%s", path, key.Position.Line, key.Value, suggestion(key.Value, keys())))
+			errs = append(errs, fmt.Errorf("%s:%d: unknown key %q%s", path, key.Position.Line, key.Value, cli.Suggestion(key.Value, keys())))
 			continue
 		}
 		if f.flag == "config" {

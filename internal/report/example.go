@@ -3,8 +3,9 @@ package report
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/biolora/biolora/internal/visible"
 )
 
 const (
@@ -34,7 +35,7 @@ func (r *Report) example() {
 	}
 	fmt.Fprintf(r.w, "\nthe first example: %d tokens, %d of them learnt, the others (%s) only read\n", total, learnt, how)
 	for _, p := range r.plan.Example.Pieces {
-		text := visible(shorten(p.Text))
+		text := visible.Text(shorten(p.Text))
 		switch {
 		case !r.style.Color && p.Label:
 			fmt.Fprintf(r.w, "--- learnt, %d tokens\n%s\n", p.Tokens, strings.TrimSuffix(text, "\n"))
@@ -60,25 +61,4 @@ func shorten(s string) string {
 	}
 	runes := []rune(s)
 	return fmt.Sprintf("%s\n[... %d characters ...]\n%s", string(runes[:maxPiece/2]), n-maxPiece, string(runes[n-maxPiece/2:]))
-}
-
-// visible spells out control characters, so that no text of a file can steer the terminal.
-func visible(s string) string {
-	if !strings.ContainsFunc(s, steers) && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, c := range s {
-		if steers(c) {
-			fmt.Fprintf(&b, "\\x%02x", c)
-			continue
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
-}
-
-// steers tells control and direction characters from text.
-func steers(c rune) bool {
-	return c != '\n' && c != '\t' && (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c))
 }

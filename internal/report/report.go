@@ -13,6 +13,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/train"
 )
 
@@ -91,7 +92,7 @@ func (r *Report) Begin(p train.Plan) error {
 }
 
 func (r *Report) line(key, format string, a ...any) {
-	fmt.Fprintf(r.w, "%-11s %s\n", key, visible(fmt.Sprintf(format, a...)))
+	fmt.Fprintf(r.w, "%-11s %s\n", key, visible.Text(fmt.Sprintf(format, a...)))
 }
 
 func (r *Report) summary() {

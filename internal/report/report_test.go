@@ -136,17 +136,6 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-func FuzzVisible(f *testing.F) {
-	for _, s := range []string{"plain\n", "\x1b[31m", "\u202e", "\xff\xfe", "\x00\r", "\u009b2J"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsFunc(visible(s), steers) {
-			t.Errorf("visible(%q) steers", s)
-		}
-	})
-}
-
 func TestStyleOfABufferIsPlain(t *testing.T) {
 	if s := StyleOf(&bytes.Buffer{}); s != (Style{}) {
 		t.Errorf("got %+v", s)

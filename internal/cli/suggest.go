@@ -1,13 +1,13 @@
-package main
+package cli
 
 import (
 	"fmt"
 	"strings"
 )
 
-// suggestion names the known word that is nearest to an unknown one, as the end of a message; or nothing, where none
+// Suggestion names the known word that is nearest to an unknown one, as the end of a message; or nothing, where none
 // is near.
-func suggestion(unknown string, known []string) string {
+func Suggestion(unknown string, known []string) string {
 	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "_")) }
 	word := plain(unknown)
 	best, bestDistance := "", len(word)/3+2

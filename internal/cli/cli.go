@@ -1,0 +1,113 @@
+// Package cli is what the commands have in common: how a command line is parsed and carried out, what its exit status
+// says, how signals end it, and what is printed where.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/biolora/biolora/internal/visible"
+)
+
+// Exit statuses.
+const (
+	Done        = 0
+	Failed      = 1
+	Usage       = 2
+	Interrupted = 3
+)
+
+// Program is a program of several commands.
+type Program struct {
+	Name  string
+	About string // a few sentences; the help adds the exit statuses to them
+	// Stopped is what is said when a signal has ended a command: "nothing was written".
+	Stopped string
+}
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In  io.Reader
+	Out *bufio.Writer // flushed at the end; what cannot be written makes the command fail
+	Err io.Writer
+}
+
+// UsageError is a command line that makes no sense, as opposed to a file that does not.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Usagef describes a UsageError.
+func Usagef(format string, a ...any) error { return UsageError{fmt.Errorf(format, a...)} }
+
+// Main carries out the process's command line and exits. Line is a pointer to a struct that kong parses into; its
+// commands have a method Run(context.Context, *Streams) error. SIGINT and SIGTERM end the context.
+func (p Program) Main(line any) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A pipe that nobody reads any more is an error of the next write then, not the process's death.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	os.Exit(p.Run(ctx, line, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Run carries out a command line and returns its exit status.
+func (p Program) Run(ctx context.Context, line any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	s := &Streams{In: stdin, Out: bufio.NewWriterSize(stdout, 1<<16), Err: stderr}
+	err := p.carryOut(ctx, line, args, s)
+	if flushed := s.Out.Flush(); flushed != nil && !errors.Is(err, flushed) {
+		err = errors.Join(err, fmt.Errorf("standard output: %w", flushed))
+	}
+	say := func(format string, a ...any) {
+		text := strings.ReplaceAll(fmt.Sprintf(format, a...), "\n", "\n"+strings.Repeat(" ", len(p.Name)+2))
+		fmt.Fprintf(stderr, "%s: %s\n", p.Name, visible.Text(text))
+	}
+	switch {
+	case err == nil:
+		return Done
+	case errors.Is(err, syscall.EPIPE): // whoever read the output has enough of it
+		return Done
+	case errors.Is(err, context.Canceled):
+		say("interrupted%s", p.Stopped)
+		return Interrupted
+	case errors.As(err, new(UsageError)):
+		say("%v", err)
+		fmt.Fprintf(stderr, "%s --help lists the commands, and %s COMMAND --help their flags.\n", p.Name, p.Name)
+		return Usage
+	}
+	say("%v", err)
+	return Failed
+}
+
+// carryOut parses a command line and runs its command, or prints help.
+func (p Program) carryOut(ctx context.Context, line any, args []string, s *Streams) error {
+	helped := false
+	k, err := kong.New(line,
+		kong.Name(p.Name),
+		kong.Description(p.About+"\n\nExit status: 0 done, 1 failed, 2 wrong usage, 3 interrupted."),
+		kong.Writers(s.Out, io.Discard),
+		kong.Exit(func(int) { helped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
+	)
+	if err != nil {
+		return err
+	}
+	parsed, err := k.Parse(args)
+	if helped {
+		return nil
+	}
+	if err != nil {
+		return UsageError{err}
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return parsed.Run(s)
+}
