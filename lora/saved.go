@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/pickle"
 	"github.com/biolora/biolora/internal/safetensors"
@@ -70,10 +71,13 @@ func Read(dir string) (*Saved, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := readTensors(cfg, src)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", src.path, err)
-	}
+	var s *Saved
+	err = mmap.Guard(func() (err error) {
+		if s, err = readTensors(cfg, src); err != nil {
+			err = fmt.Errorf("%s: %w", src.path, err)
+		}
+		return err
+	})
 	if err = errors.Join(err, src.close()); err != nil {
 		return nil, err
 	}

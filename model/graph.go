@@ -140,7 +140,16 @@ func (m *Model) Backward(ctx context.Context, b *Batch) error {
 	if err := m.training.vm.Forward(m.training.frame); err != nil {
 		return err
 	}
-	return m.training.vm.Backward(m.training.frame, true)
+	return m.intact(m.training.vm.Backward(m.training.frame, true))
+}
+
+// intact returns err, or says that the checkpoint changed on the disk while err's work was done with it. It is asked
+// after the work, so that nothing that came of changed weights is used.
+func (m *Model) intact(err error) error {
+	if err != nil {
+		return err
+	}
+	return m.ckpt.Unchanged()
 }
 
 // TakeLoss returns the sum of the token losses of all Backward calls since the last TakeLoss.
@@ -172,7 +181,7 @@ func (m *Model) Loss(ctx context.Context, b *Batch) (float64, error) {
 	if err := m.eval.vm.Forward(m.eval.frame); err != nil {
 		return 0, err
 	}
-	return m.evalSum.Read(), nil
+	return m.evalSum.Read(), m.intact(nil)
 }
 
 // Logits returns the logits [len(rows), vocabulary] at the given rows of b, ascending.
@@ -211,5 +220,5 @@ func (m *Model) runLogits(b *backend.Batch, out []float32) error {
 		return err
 	}
 	g.frame.Value(g.logits).Main().Read(out)
-	return nil
+	return m.intact(nil)
 }

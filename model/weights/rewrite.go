@@ -42,6 +42,7 @@ func (c *Checkpoint) Outputs() []string {
 // shard under the same names, each tensor in its own format, rounded to nearest even, then the index. Each file is
 // whole or not there. What is not changed is copied, but of tensors that lie in two shards only the one that counts. A value that is not finite, be it new or copied, or that the
 // format cannot hold, is an error that names tensor and element. Cancelling ctx ends it between two blocks of rows.
+// Should the checkpoint have changed meanwhile, that is the error, and what was written is worth nothing.
 func (c *Checkpoint) Rewrite(ctx context.Context, out string, changes []Change) error {
 	if err := differentDirs(c.dir, out); err != nil {
 		return err
@@ -55,6 +56,9 @@ func (c *Checkpoint) Rewrite(ctx context.Context, out string, changes []Change) 
 		if err := safetensors.WriteFile(path, p.sources(ctx, s), s.Metadata()); err != nil {
 			return err
 		}
+	}
+	if err := c.Unchanged(); err != nil {
+		return err
 	}
 	if c.index == nil {
 		return nil

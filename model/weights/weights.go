@@ -264,16 +264,6 @@ func (c *Checkpoint) Bytes() int64 {
 	return n
 }
 
-// Unchanged returns an error for each file that was written to or cut short since Open, with its size and time then and
-// now. It costs a system call a file.
-func (c *Checkpoint) Unchanged() error {
-	var errs []error
-	for _, s := range c.shards {
-		errs = append(errs, s.Unchanged())
-	}
-	return errors.Join(errs...)
-}
-
 // Close unmaps the files. The tensors' Data must not be touched afterwards.
 func (c *Checkpoint) Close() error {
 	var errs []error
