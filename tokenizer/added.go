@@ -105,16 +105,17 @@ func (m *matcher) step(at int32, b byte) int32 {
 	return 0
 }
 
-// next returns the token that begins earliest in s[from:], the longest of those, as its index and its range in s.
-func (m *matcher) next(s string, from int) (token int32, start, end int) {
+// next returns the token that begins earliest in s[from:], the longest of those, as its index and its range in s. Special
+// tokens that touch a range of plain are not seen.
+func (m *matcher) next(s string, from int, plain plainText) (token int32, start, end int) {
 	for i := m.candidate(s, from); i < len(s); i = m.candidate(s, i+1) {
 		token = none
 		for j, at := i, int32(0); j < len(s); j++ {
 			if at = m.step(at, s[j]); at == 0 {
 				break
 			}
-			if m.nodes[at].token != none {
-				token, end = m.nodes[at].token, j+1
+			if found := m.nodes[at].token; found != none && !(m.tokens[found].Special && plain.has(i, j+1)) {
+				token, end = found, j+1
 			}
 		}
 		if token != none {
@@ -146,22 +147,24 @@ func (m *matcher) candidate(s string, from int) int {
 // span is a stretch of text, or an added token.
 type span struct {
 	text  string
+	from  int   // where text begins
 	token int32 // none for text
+	strip bool  // the token takes the white space after it
 }
 
-// spans cuts s at its added tokens; with plain the special ones stay text. Empty stretches are left out. The order of
-// the rules, and that a match which is discarded still uses up its text, is that of Hugging Face's AddedVocabulary.
-func (m *matcher) spans(s string, plain bool) iter.Seq[span] {
+// spans cuts s at its added tokens; special ones stay text where plain says so. Empty stretches are left out. The order
+// of the rules, and that a match which is discarded still uses up its text, is that of Hugging Face's AddedVocabulary.
+func (m *matcher) spans(s string, plain plainText) iter.Seq[span] {
 	return func(yield func(span) bool) {
 		begin, from := 0, 0
 		for from < len(s) {
-			i, start, end := m.next(s, from)
+			i, start, end := m.next(s, from, plain)
 			if i == none {
 				break
 			}
 			from = end
 			t := &m.tokens[i]
-			if plain && t.Special || t.SingleWord && !aloneIn(s, start, end) {
+			if plain.all && t.Special || t.SingleWord && !aloneIn(s, start, end) {
 				continue
 			}
 			if t.LStrip {
@@ -170,16 +173,16 @@ func (m *matcher) spans(s string, plain bool) iter.Seq[span] {
 			if t.RStrip {
 				end = len(s) - len(strings.TrimLeftFunc(s[end:], unicode.IsSpace))
 			}
-			if begin < start && !yield(span{s[begin:start], none}) {
+			if begin < start && !yield(span{text: s[begin:start], from: begin, token: none}) {
 				return
 			}
-			if !yield(span{token: t.ID}) {
+			if !yield(span{token: t.ID, strip: t.RStrip}) {
 				return
 			}
 			begin = end
 		}
 		if begin < len(s) {
-			yield(span{s[begin:], none})
+			yield(span{text: s[begin:], from: begin, token: none})
 		}
 	}
 }

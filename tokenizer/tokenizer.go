@@ -26,6 +26,7 @@ type Tokenizer struct {
 	size      int
 	plain     bool // special tokens in text are text
 
+	about    about
 	files    []string
 	warnings []string
 }
@@ -67,27 +68,9 @@ func (t *Tokenizer) WithoutSpecials() *Tokenizer {
 }
 
 func (t *Tokenizer) encode(text string, at place) []int32 {
-	ids := make([]int32, 0, len(text)/3+2)
-	for raw := range t.added.verbatim.spans(text, t.plain) {
-		if raw.token != none {
-			ids, at = append(ids, raw.token), afterToken
-			continue
-		}
-		part := raw.text
-		if t.normalize != nil {
-			part = t.normalize.normalize(part, at)
-		}
-		for s := range t.added.normalized.spans(part, t.plain) {
-			if s.token != none {
-				ids = append(ids, s.token)
-			} else {
-				ids = t.encodeText(ids, s.text, at)
-			}
-			at = afterToken
-		}
-		at = afterToken
-	}
-	return ids
+	e := encoding{t: t, at: at, ids: make([]int32, 0, len(text)/3+2)}
+	e.add(text, nil)
+	return e.ids
 }
 
 func (t *Tokenizer) encodeText(ids []int32, text string, at place) []int32 {
