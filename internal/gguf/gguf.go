@@ -400,9 +400,9 @@ func (r *reader) count(what string, limit, size uint64) (int, error) {
 	return int(n), nil
 }
 
-// bytes reads a length and as many bytes.
+// bytes reads the length of a string and as many bytes.
 func (r *reader) bytes(what string) ([]byte, error) {
-	n, err := r.uint64("the length of " + what)
+	n, err := r.uint64("the length of a string")
 	if err != nil {
 		return nil, err
 	}

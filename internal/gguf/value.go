@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"unicode/utf8"
 )
 
@@ -27,15 +28,19 @@ const (
 	kindFloat64
 )
 
-// kinds holds the name of each kind and its bytes: of strings and arrays the least that they take.
+// kinds holds the name of each kind, its Go type and its bytes: of strings and arrays the least that they take.
 var kinds = [...]struct {
-	name string
-	size int
+	name   string
+	goType reflect.Type
+	size   int
 }{
-	kindUint8: {"uint8", 1}, kindInt8: {"int8", 1}, kindUint16: {"uint16", 2}, kindInt16: {"int16", 2},
-	kindUint32: {"uint32", 4}, kindInt32: {"int32", 4}, kindUint64: {"uint64", 8}, kindInt64: {"int64", 8},
-	kindFloat32: {"float32", 4}, kindFloat64: {"float64", 8}, kindBool: {"bool", 1},
-	kindString: {"string", 8}, kindArray: {"array", 12},
+	kindUint8: {"uint8", reflect.TypeFor[uint8](), 1}, kindInt8: {"int8", reflect.TypeFor[int8](), 1},
+	kindUint16: {"uint16", reflect.TypeFor[uint16](), 2}, kindInt16: {"int16", reflect.TypeFor[int16](), 2},
+	kindUint32: {"uint32", reflect.TypeFor[uint32](), 4}, kindInt32: {"int32", reflect.TypeFor[int32](), 4},
+	kindUint64: {"uint64", reflect.TypeFor[uint64](), 8}, kindInt64: {"int64", reflect.TypeFor[int64](), 8},
+	kindFloat32: {"float32", reflect.TypeFor[float32](), 4}, kindFloat64: {"float64", reflect.TypeFor[float64](), 8},
+	kindBool: {"bool", reflect.TypeFor[bool](), 1}, kindString: {"string", reflect.TypeFor[string](), 8},
+	kindArray: {"array", reflect.TypeFor[any](), 12},
 }
 
 // entry is a key and where its value lies.
@@ -158,86 +163,39 @@ func (r *reader) skipBools(n int) error {
 // decode makes the Go value. data is the whole file.
 func (e *entry) decode(data []byte) any {
 	b := data[e.at:e.end]
-	if e.kind == kindArray {
+	switch e.kind {
+	case kindArray:
 		return decodeArray(&b, e.element, e.n)
+	case kindString:
+		return string(b[8:]) // behind its length
 	}
-	return decodeScalar(b, e.kind)
-}
-
-func decodeScalar(b []byte, k kind) any {
-	le := binary.LittleEndian
-	switch k {
-	case kindUint8:
-		return b[0]
-	case kindInt8:
-		return int8(b[0])
-	case kindUint16:
-		return le.Uint16(b)
-	case kindInt16:
-		return int16(le.Uint16(b))
-	case kindUint32:
-		return le.Uint32(b)
-	case kindInt32:
-		return int32(le.Uint32(b))
-	case kindUint64:
-		return le.Uint64(b)
-	case kindInt64:
-		return int64(le.Uint64(b))
-	case kindFloat32:
-		return math.Float32frombits(le.Uint32(b))
-	case kindFloat64:
-		return math.Float64frombits(le.Uint64(b))
-	case kindBool:
-		return b[0] != 0
-	}
-	return string(b[8:]) // kindString, behind its length
+	v := reflect.New(kinds[e.kind].goType)
+	_, _ = binary.Decode(b, binary.LittleEndian, v.Interface()) // read has checked the length
+	return v.Elem().Interface()
 }
 
 // decodeArray takes n elements off b.
 func decodeArray(b *[]byte, k kind, n int) any {
-	le := binary.LittleEndian
 	switch k {
-	case kindUint8:
-		return decodeNumbers(b, n, 1, func(b []byte) uint8 { return b[0] })
-	case kindInt8:
-		return decodeNumbers(b, n, 1, func(b []byte) int8 { return int8(b[0]) })
-	case kindUint16:
-		return decodeNumbers(b, n, 2, le.Uint16)
-	case kindInt16:
-		return decodeNumbers(b, n, 2, func(b []byte) int16 { return int16(le.Uint16(b)) })
-	case kindUint32:
-		return decodeNumbers(b, n, 4, le.Uint32)
-	case kindInt32:
-		return decodeNumbers(b, n, 4, func(b []byte) int32 { return int32(le.Uint32(b)) })
-	case kindUint64:
-		return decodeNumbers(b, n, 8, le.Uint64)
-	case kindInt64:
-		return decodeNumbers(b, n, 8, func(b []byte) int64 { return int64(le.Uint64(b)) })
-	case kindFloat32:
-		return decodeNumbers(b, n, 4, func(b []byte) float32 { return math.Float32frombits(le.Uint32(b)) })
-	case kindFloat64:
-		return decodeNumbers(b, n, 8, func(b []byte) float64 { return math.Float64frombits(le.Uint64(b)) })
-	case kindBool:
-		return decodeNumbers(b, n, 1, func(b []byte) bool { return b[0] != 0 })
+	case kindArray:
+		return decodeArrays(b, n)
 	case kindString:
 		return decodeStrings(b, n)
 	}
+	v := reflect.MakeSlice(reflect.SliceOf(kinds[k].goType), n, n).Interface()
+	_, _ = binary.Decode(*b, binary.LittleEndian, v) // read has checked the length
+	*b = (*b)[n*kinds[k].size:]
+	return v
+}
+
+func decodeArrays(b *[]byte, n int) []any {
 	arrays := make([]any, n)
 	for i := range arrays {
-		element, n := kind(le.Uint32(*b)), int(le.Uint64((*b)[4:]))
+		element, n := kind(binary.LittleEndian.Uint32(*b)), int(binary.LittleEndian.Uint64((*b)[4:]))
 		*b = (*b)[12:]
 		arrays[i] = decodeArray(b, element, n)
 	}
 	return arrays
-}
-
-func decodeNumbers[T any](b *[]byte, n, size int, decode func([]byte) T) []T {
-	values := make([]T, n)
-	for i := range values {
-		values[i] = decode((*b)[i*size:])
-	}
-	*b = (*b)[n*size:]
-	return values
 }
 
 // decodeStrings copies the text of all strings at once: a vocabulary has a hundred thousand of them. The lengths
@@ -361,17 +319,13 @@ func (f *File) Float(key string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	switch v := e.decode(f.data).(type) {
-	case float32:
-		return float64(v), nil
-	case float64:
-		return v, nil
-	case uint64:
-		return float64(v), nil
-	default:
-		if n, ok := integer(v); ok {
-			return float64(n), nil
-		}
+	switch v := reflect.ValueOf(e.decode(f.data)); {
+	case v.CanFloat():
+		return v.Float(), nil
+	case v.CanInt():
+		return float64(v.Int()), nil
+	case v.CanUint():
+		return float64(v.Uint()), nil
 	}
 	return 0, f.errorf(e, "want a number, got %s", e.typeName())
 }
@@ -382,18 +336,15 @@ func (f *File) Uint(key string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	v := e.decode(f.data)
-	if n, ok := v.(uint64); ok {
-		return n, nil
+	switch v := reflect.ValueOf(e.decode(f.data)); {
+	case v.CanUint():
+		return v.Uint(), nil
+	case v.CanInt() && v.Int() >= 0:
+		return uint64(v.Int()), nil
+	case v.CanInt():
+		return 0, f.errorf(e, "want an integer from 0, got %d", v.Int())
 	}
-	n, ok := integer(v)
-	if !ok {
-		return 0, f.errorf(e, "want an integer, got %s", e.typeName())
-	}
-	if n < 0 {
-		return 0, f.errorf(e, "want an integer from 0, got %d", n)
-	}
-	return uint64(n), nil
+	return 0, f.errorf(e, "want an integer, got %s", e.typeName())
 }
 
 // Ints returns an array of integers of any type.
@@ -434,25 +385,4 @@ func widen[T uint8 | int8 | uint16 | int16 | uint32 | int32 | uint64](v []T) []i
 		w[i] = int64(n)
 	}
 	return w
-}
-
-// integer widens any integer but a uint64.
-func integer(v any) (int64, bool) {
-	switch n := v.(type) {
-	case uint8:
-		return int64(n), true
-	case int8:
-		return int64(n), true
-	case uint16:
-		return int64(n), true
-	case int16:
-		return int64(n), true
-	case uint32:
-		return int64(n), true
-	case int32:
-		return int64(n), true
-	case int64:
-		return n, true
-	}
-	return 0, false
 }
