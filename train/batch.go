@@ -11,15 +11,34 @@ import (
 // filler makes micro-batches of examples, in the same memory each time.
 type filler struct {
 	list    []instruct.Example
+	share   bool // rows share what they begin with
 	batch   model.Batch
 	dropout model.Dropout
+	sharer  sharer
 }
 
-// fill makes one micro-batch: the rows one after another, each a segment of its own; the row of token t has the label
-// of token t+1 as its target. tokens and labels count them.
+// fill makes one micro-batch: the rows one after another, each a segment of its own, or a tree of segments where they
+// share what they begin with; the row of token t has the label of token t+1 as its target. tokens and labels count
+// those of the rows, whether shared or not.
 func (f *filler) fill(rows []int) (b *model.Batch, tokens, labels int) {
 	b = &f.batch
 	b.Reset()
+	if f.share {
+		f.sharer.fill(b, f.list, rows)
+	} else {
+		f.fillRows(rows)
+	}
+	for _, r := range rows {
+		tokens += len(f.list[r].IDs)
+	}
+	for _, t := range b.Targets {
+		labels += int(t.Count)
+	}
+	return b, tokens, labels
+}
+
+func (f *filler) fillRows(rows []int) {
+	b := &f.batch
 	for _, r := range rows {
 		e := &f.list[r]
 		first := b.Append(e.IDs)
@@ -29,13 +48,20 @@ func (f *filler) fill(rows []int) (b *model.Batch, tokens, labels int) {
 			}
 		}
 	}
-	return b, len(b.Tokens), len(b.Targets)
 }
 
-// withDropout tells the micro-batch that fill has just made of rows what decides its dropout.
+// withDropout tells the micro-batch that fill has just made of rows what decides its dropout. What rows share has the
+// mask of the first of them.
 func (f *filler) withDropout(rows []int, seed uint64, epoch int) {
 	f.dropout.Seed, f.dropout.Epoch = seed, uint32(epoch)
 	f.dropout.Samples = f.dropout.Samples[:0]
+	if f.share {
+		for _, i := range f.sharer.owner {
+			f.dropout.Samples = append(f.dropout.Samples, uint32(f.list[rows[i]].Row()))
+		}
+		f.batch.Dropout = &f.dropout
+		return
+	}
 	for _, r := range rows {
 		e := &f.list[r]
 		for range e.IDs {

@@ -11,6 +11,8 @@ import (
 	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/testdata/demo"
+	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
 )
@@ -19,16 +21,20 @@ import (
 // adapter that is left. Losses within 1e-5 and adapters within 1e-4, relative: float32 against float64 is 7e-7 and
 // 7e-6 in PyTorch, whose own kernels differ by 1.3e-6 and 4e-6.
 func TestSharedGoldens(t *testing.T) {
-	testGoldens(t, golden.All(t, golden.Shared(t, "goldens")))
+	testGoldens(t, golden.All(t, golden.Shared(t, "goldens")), "auto")
 }
 
-func TestOwnGoldens(t *testing.T) { testGoldens(t, golden.Own(t)) }
+func TestOwnGoldens(t *testing.T) {
+	for _, sharing := range []string{"auto", "never"} {
+		t.Run(sharing, func(t *testing.T) { testGoldens(t, golden.Own(t), sharing) })
+	}
+}
 
 // TestGivenGoldens runs the cases below the directory that BIOLORA_CASES names, such as
 // testdata/reference/random_cases.py makes.
 func TestGivenGoldens(t *testing.T) {
 	if dir := os.Getenv("BIOLORA_CASES"); dir != "" {
-		testGoldens(t, golden.All(t, dir))
+		testGoldens(t, golden.All(t, dir), "auto")
 	}
 }
 
@@ -48,7 +54,7 @@ func optionsOf(c *golden.Case, out string) train.Options {
 	return o
 }
 
-func testGoldens(t *testing.T, cases []*golden.Case) {
+func testGoldens(t *testing.T, cases []*golden.Case, sharing string) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			skipLong(t, c)
@@ -67,7 +73,9 @@ func testGoldens(t *testing.T, cases []*golden.Case) {
 			}
 			checkEvaluation(t, c, m, c.Expected.EvalBefore)
 			out := filepath.Join(t.TempDir(), "out")
-			if _, err := train.Run(context.Background(), m, a, nil, data, optionsOf(c, out)); err != nil {
+			o := optionsOf(c, out)
+			o.SharePrefixes = sharing
+			if _, err := train.Run(context.Background(), m, a, nil, data, o); err != nil {
 				t.Fatal(err)
 			}
 			checkEvaluation(t, c, m, c.Expected.EvalAfter)
@@ -221,3 +229,70 @@ func TestWindowWithoutLabels(t *testing.T) {
 		t.Errorf("warnings %q", p.plan.Warnings)
 	}
 }
+
+// Rows that share what they begin with train to the same adapter as rows that do not: with the loss on the prompt
+// too, with part of a row masked where another's is learnt, and where the shared tokens end in different ones.
+func TestSharingChangesNothing(t *testing.T) {
+	checkpoint, file, err := demo.Write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.Load(checkpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, onInputs := range []bool{false, true} {
+		run := func(sharing string) (losses []float64, adapter map[string][]float32, shared int64) {
+			m, err := model.Open(checkpoint, model.Options{Compute: "f32"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			cfg := lora.Defaults()
+			cfg.LoraDropout = 0
+			a, err := lora.Inject(m, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := instruct.Open(file, instruct.Alpaca)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := train.Defaults()
+			o.MaxSteps, o.LearningRate, o.LRSchedulerType = 5, 1e-3, "constant"
+			o.TrainOnInputs, o.SharePrefixes = onInputs, sharing
+			o.OutputDir = filepath.Join(t.TempDir(), "out")
+			w := &watcher{}
+			o.Hooks = []train.Hook{w}
+			if _, err := train.Run(context.Background(), m, a, tok, data, o); err != nil {
+				t.Fatal(err)
+			}
+			return w.losses, golden.Tensors(t, filepath.Join(o.OutputDir, "adapter_model.safetensors")), w.shared
+		}
+		losses, adapter, shared := run("auto")
+		wantLosses, want, none := run("never")
+		if shared == 0 || none != 0 {
+			t.Errorf("%d tokens are shared, %d where none should be", shared, none)
+		}
+		for i := range losses {
+			if golden.Rel(losses[i], wantLosses[i]) > 1e-5 {
+				t.Errorf("onInputs %v: step %d has a loss of %v, without sharing %v", onInputs, i+1, losses[i], wantLosses[i])
+			}
+		}
+		for name := range want {
+			if d := golden.RelNorm(adapter[name], want[name]); d > 1e-4 {
+				t.Errorf("onInputs %v: %s is %g away", onInputs, name, d)
+			}
+		}
+	}
+}
+
+// watcher keeps what a run tells.
+type watcher struct {
+	train.NopHook
+	losses []float64
+	shared int64
+}
+
+func (w *watcher) Begin(p train.Plan) error     { w.shared = p.Rows.Shared; return nil }
+func (w *watcher) Step(e train.StepEvent) error { w.losses = append(w.losses, e.Loss); return nil }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/biolora/biolora/model"
@@ -28,6 +29,15 @@ type Options struct {
 	Seed                      uint64  // of shuffling, dropout and the validation split
 	Shuffle                   bool    // a new order each epoch; otherwise the file's
 	TrainOnInputs             bool    // the loss counts the prompt too
+
+	// SharePrefixes says whether the tokens with which several rows of a micro-batch begin are computed once for all of
+	// them, which changes neither loss nor gradients but by rounding: "auto": yes, unless the adapter has dropout, since
+	// the rows would then share the mask of these tokens too; "always": with dropout as well; "never". It is never done
+	// where a token's rotation depends on the length of its row (dynamic rope scaling).
+	SharePrefixes string
+	// GroupByPrefix puts rows that begin alike, and of these such of similar length, into the same micro-batches: within
+	// runs of 64 micro-batches of the shuffled order, whose micro-batches are then shuffled.
+	GroupByPrefix bool
 
 	// MaxSeqLength is where longer rows are cut on the right. 0: text at min(1024, max_position_embeddings),
 	// pre-tokenised rows not at all.
@@ -71,6 +81,7 @@ func Defaults() Options {
 		MaxGradNorm:               1,
 		Seed:                      42,
 		Shuffle:                   true,
+		SharePrefixes:             shareAuto,
 	}
 }
 
@@ -116,6 +127,7 @@ func (o Options) Validate() error {
 	within("AdamBeta2", o.AdamBeta2, 0, 1)
 	positive("AdamEpsilon", o.AdamEpsilon)
 	within("MaxGradNorm", o.MaxGradNorm, 0, math.Inf(1))
+	check(slices.Contains(sharings, o.SharePrefixes), "SharePrefixes is %q; it must be %s", o.SharePrefixes, strings.Join(sharings, ", "))
 	count("MaxSeqLength", o.MaxSeqLength, 0)
 	within("ValSetSize", o.ValSetSize, 0, most)
 	check(o.ValSetSize < 1 || o.ValSetSize == math.Trunc(o.ValSetSize), "ValSetSize is %v; it must be a share below 1 or a whole number", o.ValSetSize)
@@ -155,6 +167,7 @@ type Rows struct {
 	NoLabel     int   // skipped: no label left after the cut
 	Bad         int   // skipped with --skip-bad-rows
 	Tokens      int64 // of Train
+	Shared      int64 // of Tokens: those that the first epoch does not compute, because a row before began with them too
 	LabelTokens int64 // of Train: labels that count
 }
 

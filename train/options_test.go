@@ -22,7 +22,7 @@ func TestZeroOptions(t *testing.T) {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 6 { // and the schedule's name
+	if n := strings.Count(err.Error(), "\n") + 1; n != 7 { // and the names of the schedule and of the sharing
 		t.Errorf("%d problems: %v", n, err)
 	}
 }

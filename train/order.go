@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -13,6 +14,7 @@ import (
 const (
 	forEpoch uint32 = 1 + iota
 	forValidation
+	forGroups
 )
 
 // permutation is a random order of 0 to n-1: Fisher and Yates' shuffle from the end, where the swap of element i
@@ -48,7 +50,16 @@ func split(n int, size float64, seed uint64) (train, eval []int, err error) {
 	return train, eval, nil
 }
 
-// epochOrder is the order in which an epoch goes through rows.
+// order is the order in which an epoch goes through the rows that are trained on.
+func (r *run) order(epoch int) []int {
+	order := epochOrder(r.rows, r.Options, epoch)
+	if r.GroupByPrefix {
+		order = r.grouped(order, epoch)
+	}
+	return order
+}
+
+// epochOrder is the order in which an epoch goes through rows, before they are grouped.
 func epochOrder(rows []int, o Options, epoch int) []int {
 	if !o.Shuffle {
 		return rows
@@ -58,4 +69,64 @@ func epochOrder(rows []int, o Options, epoch int) []int {
 		order[i] = rows[j]
 	}
 	return order
+}
+
+// groupedBatches is the number of micro-batches among which rows are grouped: enough that like rows meet, few enough
+// that an epoch stays a mixture.
+const groupedBatches = 64
+
+// grouped brings rows that begin alike together within runs of groupedBatches micro-batches, and puts these in a new
+// order where the rows are shuffled. A last micro-batch that is not full stays the last, so that the epoch's
+// micro-batches are cut where they were made.
+func (r *run) grouped(order []int, epoch int) []int {
+	size := r.PerDeviceTrainBatchSize
+	grouped := slices.Clone(order)
+	for run := range slices.Chunk(grouped, groupedBatches*size) {
+		r.sortByHead(run)
+	}
+	if !r.Shuffle {
+		return grouped
+	}
+	full := len(grouped) / size
+	mixed := make([]int, 0, len(grouped))
+	for _, i := range permutation(full, r.Seed, forGroups, uint32(epoch)) {
+		mixed = append(mixed, grouped[i*size:(i+1)*size]...)
+	}
+	return append(mixed, grouped[full*size:]...)
+}
+
+// sortByHead sorts rows by what they begin with.
+func (r *run) sortByHead(rows []int) {
+	ids := func(i int) []int32 { return r.data.List[i].IDs }
+	slices.SortFunc(rows, func(a, b int) int { return cmp.Or(slices.Compare(ids(a), ids(b)), cmp.Compare(a, b)) })
+	copy(rows, byHead(slices.Clone(rows), 0, r.PerDeviceTrainBatchSize, ids))
+}
+
+// byHead orders rows, which are sorted by their tokens and have those before at in common: first those that share no
+// longer head with enough others to fill a micro-batch, by length, then each such head's.
+func byHead(rows []int, at, enough int, ids func(int) []int32) []int {
+	at += shared(ids(rows[0])[at:], ids(rows[len(rows)-1])[at:])
+	var rest, heads []int
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && shared(ids(rows[0])[at:], ids(rows[n])[at:]) > 0 {
+			n++
+		}
+		if n >= enough && shared(ids(rows[0])[at:], ids(rows[n-1])[at:]) >= leastShared {
+			heads = append(heads, byHead(rows[:n], at, enough, ids)...)
+		} else {
+			rest = append(rest, rows[:n]...)
+		}
+		rows = rows[n:]
+	}
+	slices.SortStableFunc(rest, func(a, b int) int { return cmp.Compare(len(ids(a)), len(ids(b))) })
+	return append(rest, heads...)
+}
+
+// shared is the number of tokens with which both begin.
+func shared(a, b []int32) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }

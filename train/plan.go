@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/biolora/biolora/train/instruct"
 )
@@ -16,6 +17,7 @@ type limits struct {
 	vocab, positions      int
 	trainable, parameters int64
 	dropout               bool
+	lengthMatters         bool // what a token becomes depends on the length of its row
 }
 
 // defaultMaxSeqLength is what MaxSeqLength 0 stands for, unless the model has fewer positions.
@@ -39,6 +41,10 @@ func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instru
 	}
 	r := &run{engine: e, Options: o, data: examples, dropout: lim.dropout}
 	r.filler.list = examples.List
+	r.filler.share = o.SharePrefixes == shareAlways || o.SharePrefixes == shareAuto && !lim.dropout
+	if lim.lengthMatters {
+		r.filler.share = false
+	}
 	r.result = Result{EvalLoss: math.NaN(), EvalLossBefore: math.NaN(), BestEvalLoss: math.NaN()}
 	if r.rows, r.held, err = split(len(examples.List), o.ValSetSize, o.Seed); err != nil {
 		return nil, err
@@ -56,7 +62,7 @@ func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instru
 		MaxSeqLength:        length,
 		TrainableParameters: lim.trainable,
 		TotalParameters:     lim.parameters,
-		Example:             describe(&examples.List[epochOrder(r.rows, o, 0)[0]], tok),
+		Example:             describe(&examples.List[r.order(0)[0]], tok),
 	}
 	r.plan.Rows = r.countRows(data)
 	r.plan.Warnings = r.warnings(tok, lim)
@@ -73,6 +79,12 @@ func (r *run) countRows(data *instruct.Dataset) Rows {
 	for _, i := range r.rows {
 		c.Tokens += int64(len(r.data.List[i].IDs))
 		c.LabelTokens += int64(r.data.List[i].LabelTokens())
+	}
+	if r.filler.share {
+		for part := range slices.Chunk(r.order(0), r.PerDeviceTrainBatchSize) {
+			b, tokens, _ := r.filler.fill(part)
+			c.Shared += int64(tokens - len(b.Tokens))
+		}
 	}
 	return c
 }
@@ -97,6 +109,11 @@ func (r *run) warnings(tok instruct.Tokenizer, lim limits) (w []string) {
 	if tok != nil && tok.VocabSize() > lim.vocab {
 		say("the tokenizer has %d tokens, the model %d; no row uses those beyond", tok.VocabSize(), lim.vocab)
 	}
+	if r.SharePrefixes == shareAlways && lim.lengthMatters {
+		say("rows do not share what they begin with: with dynamic rope scaling a token's rotation depends on the length of its row")
+	} else if r.filler.share && r.dropout {
+		say("rows that begin with the same tokens share the dropout mask of these")
+	}
 	if r.data.NoEOS {
 		say("the tokenizer has no EOS token: the model does not learn where an answer ends")
 	}
@@ -112,15 +129,18 @@ func (r *run) warnings(tok instruct.Tokenizer, lim limits) (w []string) {
 // its memory is not planned for.
 const lookAhead = 100
 
-// largestBatch is the number of tokens of the largest micro-batch.
+// largestBatch is the number of rows of the largest micro-batch, as it is laid out.
 func (r *run) largestBatch() (largest int) {
 	left := r.plan.Steps
 	for epoch := 0; left > 0 && epoch < lookAhead; epoch++ {
-		order := epochOrder(r.rows, r.Options, epoch)
-		for ; len(order) > 0; order = order[min(len(order), r.PerDeviceTrainBatchSize):] {
+		for part := range slices.Chunk(r.order(epoch), r.PerDeviceTrainBatchSize) {
 			n := 0
-			for _, i := range order[:min(len(order), r.PerDeviceTrainBatchSize)] {
+			for _, i := range part {
 				n += len(r.data.List[i].IDs)
+			}
+			if n > largest && r.filler.share {
+				b, _, _ := r.filler.fill(part)
+				n = len(b.Tokens)
 			}
 			largest = max(largest, n)
 		}

@@ -137,7 +137,7 @@ func (r *run) loop(ctx context.Context) error {
 	}
 	windows := r.windowsOf(len(r.rows))
 	for epoch := 0; ; epoch++ {
-		order := epochOrder(r.rows, r.Options, epoch)
+		order := r.order(epoch)
 		for w := range windows {
 			if r.step == r.plan.Steps {
 				return nil

@@ -74,5 +74,7 @@ func (s subject) limits() limits {
 		trainable:  s.Count(),
 		parameters: s.Parameters() + s.Count(),
 		dropout:    s.Adapter.Config().LoraDropout > 0,
+
+		lengthMatters: c.Rope.Type == "dynamic",
 	}
 }
