@@ -54,7 +54,7 @@ func Usagef(format string, a ...any) error { return UsageError{fmt.Errorf(format
 // commands have a method Run(context.Context, *Streams) error. SIGINT and SIGTERM end the context.
 func (p Program) Main(line any) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process
 	// A pipe that nobody reads any more is an error of the next write then, not the process's death.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(p.Run(ctx, line, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

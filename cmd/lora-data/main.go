@@ -1,0 +1,14 @@
+// Command lora-data shows instruction data as a model sees it. "lora-data tokenize" turns text into token ids and back
+// (tokenize.go), "lora-data preview" shows the rows of a data set with what is learnt of them (preview.go).
+package main
+
+import "github.com/biolora/biolora/internal/cli"
+
+// commandLine is what the flags are parsed into.
+type commandLine struct {
+	Tokenize tokenize `cmd:"" help:"Turn text into token ids, or ids into text, a line at a time."`
+}
+
+var program = cli.Program{Name: "lora-data", About: "Shows instruction data as a model sees it."}
+
+func main() { program.Main(&commandLine{}) }
