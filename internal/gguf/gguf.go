@@ -1,10 +1,10 @@
 // Package gguf reads and writes GGUF files, llama.cpp's container of metadata and quantised tensors, versions 2 and 3.
-// Reading maps the file: opening walks over the metadata and the table of tensors once and copies only their names;
-// values are decoded when they are asked for, tensors when Dequantize is given their bytes. What a file may look like
-// follows ggml's docs/gguf.md and gguf.cpp.
+// Reading maps the file: opening copies the metadata and walks over it and the table of tensors; values are decoded
+// when they are asked for, and tensors when Dequantize is given their bytes. What a file may look like follows ggml's
+// docs/gguf.md and gguf.cpp.
 //
 // Opening allocates at most 16 times the bytes of metadata and table that the file really holds, and decoding a value
-// at most 16 times the bytes of the value.
+// at most 8 times the bytes of the value.
 package gguf
 
 import (
@@ -28,7 +28,8 @@ const (
 	MaxName      = 1<<16 - 1 // bytes of a key or of a tensor's name
 	MaxDims      = 4
 	MaxAlignment = 1 << 20
-	MaxDepth     = 8 // of arrays within arrays
+	MaxDepth     = 8       // of arrays within arrays
+	MaxMetadata  = 1 << 28 // bytes of all keys and values
 )
 
 const (
@@ -60,7 +61,7 @@ func (t Tensor) Elements() int {
 type File struct {
 	path    string
 	version int
-	data    []byte
+	head    []byte // a copy of the file up to the end of the metadata: never written to, strings are parts of it
 	keys    []entry
 	byKey   map[string]int
 	tensors []Tensor
@@ -69,13 +70,16 @@ type File struct {
 }
 
 // Open maps the file at path and checks its metadata, its table of tensors and its length. The tensors' Data is valid
-// until Close.
-func Open(path string) (*File, error) {
+// until Close; reading it must be under mmap.Guard: the file may be cut short meanwhile.
+func Open(path string) (f *File, err error) {
 	m, err := mmap.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := Parse(m.Data, path)
+	err = mmap.Guard(func() (err error) {
+		f, err = Parse(m.Data, path)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -85,8 +89,8 @@ func Open(path string) (*File, error) {
 
 // Parse reads a file that is in memory. The tensors' Data are parts of data; path is for messages.
 func Parse(data []byte, path string) (*File, error) {
-	f := &File{path: path, data: data, byKey: map[string]int{}, byName: map[string]int{}}
-	if err := f.parse(); err != nil {
+	f := &File{path: path, byKey: map[string]int{}, byName: map[string]int{}}
+	if err := f.parse(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
@@ -119,20 +123,28 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 	return f.tensors[i], true
 }
 
-// Close unmaps the file. The tensors' Data must not be touched afterwards; what Value returned stays good.
+// Unchanged returns an error if the file was changed since Open; see mmap.File.Unchanged.
+func (f *File) Unchanged() error {
+	if f.mapped == nil {
+		return nil
+	}
+	return f.mapped.Unchanged()
+}
+
+// Close unmaps the file. The tensors' Data must not be touched afterwards; what Value returned stays.
 func (f *File) Close() error {
-	f.data, f.keys, f.byKey, f.tensors, f.byName = nil, nil, nil, nil, nil
+	f.head, f.keys, f.byKey, f.tensors, f.byName = nil, nil, nil, nil, nil
 	if f.mapped == nil {
 		return nil
 	}
 	return f.mapped.Close()
 }
 
-func (f *File) parse() error {
-	if err := checkMagic(f.data); err != nil {
+func (f *File) parse(data []byte) error {
+	if err := checkMagic(data); err != nil {
 		return err
 	}
-	r := &reader{data: f.data, at: len(magic)}
+	r := &reader{data: data, at: len(magic)}
 	version, err := r.uint32("the version")
 	if err != nil {
 		return err
@@ -156,7 +168,7 @@ func (f *File) parse() error {
 	if err != nil {
 		return err
 	}
-	return f.place(infos, r.at)
+	return f.place(infos, data, r.at)
 }
 
 // lfsPointer is how the small text begins that Git leaves in place of a large file that was not fetched.
@@ -194,7 +206,8 @@ func checkVersion(v uint32) error {
 	return fmt.Errorf("byte 4: GGUF version %d is not read, only 2 and 3", v)
 }
 
-// readKeys walks over the metadata.
+// readKeys walks over the metadata and copies it. What is in the copy was checked there once more: another process may
+// have written to the file in between.
 func (f *File) readKeys(r *reader, n int) error {
 	f.keys = make([]entry, n)
 	for i := range f.keys {
@@ -211,7 +224,18 @@ func (f *File) readKeys(r *reader, n int) error {
 		if err := e.read(r); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
+		if r.at > MaxMetadata {
+			return fmt.Errorf("key %q: byte %d: the metadata takes more than %d bytes", key, at, MaxMetadata)
+		}
 		f.byKey[key] = i
+	}
+	f.head = bytes.Clone(r.data[:r.at])
+	for i := range f.keys {
+		e := &f.keys[i]
+		copied := &reader{data: f.head, at: e.at}
+		if err := e.skip(copied); err != nil || copied.at != e.end {
+			return fmt.Errorf("key %q: byte %d: the file was written to while it was opened", e.key, e.at)
+		}
 	}
 	return nil
 }
@@ -289,7 +313,7 @@ func (f *File) alignment() (uint64, error) {
 		return defaultAlignment, nil
 	}
 	e := &f.keys[i]
-	n, ok := e.decode(f.data).(uint32)
+	n, ok := e.decode(f.head).(uint32)
 	if !ok {
 		return 0, fmt.Errorf("key %q: byte %d: want a uint32, got %s", e.key, e.at, e.typeName())
 	}
@@ -307,18 +331,18 @@ func checkAlignment(n uint32) error {
 }
 
 // place gives every tensor its part of the file. The table ends at byte end; the data begins at the next aligned one.
-func (f *File) place(infos []info, end int) error {
+func (f *File) place(infos []info, data []byte, end int) error {
 	alignment, err := f.alignment()
 	if err != nil || len(infos) == 0 {
 		return err // a file without tensors may end where its table ends
 	}
 	begin := pad(uint64(end), alignment)
-	if begin > uint64(len(f.data)) {
-		return fmt.Errorf("byte %d: the file is cut off: the data begins at byte %d", len(f.data), begin)
+	if begin > uint64(len(data)) {
+		return fmt.Errorf("byte %d: the file is cut off: the data begins at byte %d", len(data), begin)
 	}
 	slices.SortStableFunc(infos, func(a, b info) int { return cmp.Compare(a.offset, b.offset) })
 	f.tensors = make([]Tensor, len(infos))
-	section := f.data[begin:]
+	section := data[begin:]
 	for i := range infos {
 		t := &infos[i]
 		if err := t.check(alignment, begin, uint64(len(section))); err != nil {

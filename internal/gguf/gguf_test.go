@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/golden"
+	"github.com/biolora/biolora/internal/mmap"
 )
 
 // A vocabulary of llama.cpp: metadata only. What is expected was read with the Python package gguf.
@@ -397,11 +398,58 @@ func TestOpen(t *testing.T) {
 	if _, ok := f.Tensor("b"); ok {
 		t.Error("there is a b")
 	}
+	if err := f.Unchanged(); err != nil {
+		t.Error(err)
+	}
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
 		t.Error(err)
 	}
 	if _, ok := f.Value("a"); ok || f.Names() == nil || len(f.Names()) != 0 {
 		t.Error("the file outlives Close")
+	}
+}
+
+// A file that is cut short while it is open: its metadata stays, and touching a tensor is an error that names it.
+func TestCutWhileOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	metadata := []KeyValue{{"k", []string{"a", "b"}}}
+	err := WriteFile(path, metadata, []Source{{Name: "a", Type: F32, Shape: []int{1 << 16}, Data: make([]byte, 4<<16)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Truncate(path, 0); err != nil {
+		t.Skip("an open file cannot be cut short here:", err)
+	}
+	if v, err := f.Strings("k"); err != nil || !slices.Equal(v, []string{"a", "b"}) {
+		t.Errorf("k is %q, %v", v, err)
+	}
+	a, _ := f.Tensor("a")
+	err = mmap.Guard(func() error { return Dequantize(make([]float32, a.Elements()), a.Type, a.Data) })
+	if err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("reading what is gone: %v", err)
+	}
+	if err := f.Unchanged(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("Unchanged: %v", err)
+	}
+}
+
+// A file whose metadata has no end in sight is refused before it is copied.
+func TestHugeMetadata(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	if err := os.WriteFile(path, file(0, 1, "k", kindString, uint64(MaxMetadata)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, MaxMetadata+100); err != nil { // takes no place on the disk
+		t.Fatal(err)
+	}
+	want := path + `: key "k": byte 24: the metadata takes more than 268435456 bytes`
+	if _, err := Open(path); err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
 
@@ -422,7 +470,7 @@ func TestAllocation(t *testing.T) {
 		"tensors": {aligned(file(n, 0, tensors), 32*n), 16},
 		"strings": {file(0, 1, "k", kindArray, kindString, uint64(n), make([]byte, 8*n)), 4},
 		"arrays":  {file(0, 1, "k", kindArray, kindArray, uint64(n), make([]byte, 12*n)), 8},
-		"bytes":   {file(0, 1, "k", kindArray, kindUint8, uint64(n), make([]byte, n)), 2},
+		"bytes":   {file(0, 1, "k", kindArray, kindUint8, uint64(n), make([]byte, n)), 4},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -501,7 +549,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for i := range x.keys { // not the values: a NaN is not itself
 			a, b := x.keys[i], y.keys[i]
-			if a.typeName() != b.typeName() || !bytes.Equal(x.data[a.at:a.end], y.data[b.at:b.end]) {
+			if a.typeName() != b.typeName() || !bytes.Equal(x.head[a.at:a.end], y.head[b.at:b.end]) {
 				t.Fatalf("%q became another", a.key)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // kind is the type of a value, numbered as in the file (ggml's enum gguf_type).
@@ -72,14 +73,19 @@ func (e *entry) read(r *reader) (err error) {
 		if e.element, e.n, err = r.array(); err != nil {
 			return err
 		}
-		e.at = r.at
-		err = r.skipElements(e.element, e.n, 1)
-	} else {
-		e.at = r.at
-		err = r.skip(e.kind, 0)
 	}
+	e.at = r.at
+	err = e.skip(r)
 	e.end = r.at
 	return err
+}
+
+// skip walks over what is between at and end.
+func (e *entry) skip(r *reader) error {
+	if e.kind == kindArray {
+		return r.skipElements(e.element, e.n, 1)
+	}
+	return r.skip(e.kind, 0)
 }
 
 func (r *reader) kind(what string) (kind, error) {
@@ -160,14 +166,14 @@ func (r *reader) skipBools(n int) error {
 	return err
 }
 
-// decode makes the Go value. data is the whole file.
-func (e *entry) decode(data []byte) any {
-	b := data[e.at:e.end]
+// decode makes the Go value.
+func (e *entry) decode(head []byte) any {
+	b := head[e.at:e.end]
 	switch e.kind {
 	case kindArray:
 		return decodeArray(&b, e.element, e.n)
 	case kindString:
-		return string(b[8:]) // behind its length
+		return text(b[8:]) // behind its length
 	}
 	v := reflect.New(kinds[e.kind].goType)
 	_, _ = binary.Decode(b, binary.LittleEndian, v.Interface()) // read has checked the length
@@ -198,24 +204,18 @@ func decodeArrays(b *[]byte, n int) []any {
 	return arrays
 }
 
-// decodeStrings copies the text of all strings at once: a vocabulary has a hundred thousand of them. The lengths
-// between them are copied along, which costs less than as many allocations.
 func decodeStrings(b *[]byte, n int) []string {
-	size := 0
-	for range n {
-		size += 8 + int(binary.LittleEndian.Uint64((*b)[size:]))
-	}
-	text := string((*b)[:size])
 	values := make([]string, n)
-	at := 0
 	for i := range values {
-		length := int(binary.LittleEndian.Uint64((*b)[at:]))
-		values[i] = text[at+8 : at+8+length]
-		at += 8 + length
+		length := binary.LittleEndian.Uint64(*b)
+		values[i] = text((*b)[8 : 8+length])
+		*b = (*b)[8+length:]
 	}
-	*b = (*b)[size:]
 	return values
 }
+
+// text makes a string of bytes that nobody writes to, without a copy: a vocabulary has a hundred thousand of them.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // Keys returns the keys of the metadata in the order of the file.
 func (f *File) Keys() []string {
@@ -233,14 +233,14 @@ func (f *File) Has(key string) bool {
 }
 
 // Value returns the value of key as a Go value: uint8, int8, uint16, int16, uint32, int32, uint64, int64, float32,
-// float64, bool or string, a slice of these, or []any for an array of arrays. It is decoded at each call. Strings are
-// the bytes of the file, which may not be UTF-8.
+// float64, bool or string, a slice of these, or []any for an array of arrays. It is decoded at each call, but the text
+// of strings is shared with the file's metadata. Strings are the bytes of the file, which may not be UTF-8.
 func (f *File) Value(key string) (any, bool) {
 	i, ok := f.byKey[key]
 	if !ok {
 		return nil, false
 	}
-	return f.keys[i].decode(f.data), true
+	return f.keys[i].decode(f.head), true
 }
 
 // ValueType returns the Go type that Value returns for key, such as "uint32" or "[]string", and for a slice its
@@ -277,7 +277,7 @@ func get[T any](f *File, key, want string) (value T, e *entry, err error) {
 	if e.typeName() != want {
 		return value, nil, f.errorf(e, "want %s, got %s", want, e.typeName())
 	}
-	value, _ = e.decode(f.data).(T)
+	value, _ = e.decode(f.head).(T)
 	return value, e, nil
 }
 
@@ -319,7 +319,7 @@ func (f *File) Float(key string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	switch v := reflect.ValueOf(e.decode(f.data)); {
+	switch v := reflect.ValueOf(e.decode(f.head)); {
 	case v.CanFloat():
 		return v.Float(), nil
 	case v.CanInt():
@@ -336,7 +336,7 @@ func (f *File) Uint(key string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	switch v := reflect.ValueOf(e.decode(f.data)); {
+	switch v := reflect.ValueOf(e.decode(f.head)); {
 	case v.CanUint():
 		return v.Uint(), nil
 	case v.CanInt() && v.Int() >= 0:
@@ -353,7 +353,7 @@ func (f *File) Ints(key string) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch v := e.decode(f.data).(type) {
+	switch v := e.decode(f.head).(type) {
 	case []uint8:
 		return widen(v), nil
 	case []int8:
