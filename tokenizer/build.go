@@ -1,69 +1,36 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"fmt"
 )
 
-// builder puts a Tokenizer together from a tokenizer.json and what stands beside it.
+// builder puts a Tokenizer together from a vocabulary and what stands beside it.
 type builder struct {
-	file     *file
+	*vocabulary
 	settings settings
-	pieces   []string // the model's vocabulary by id
-	used     []bool   // ids of the model's vocabulary
-	added    []addedToken
-	byText   map[string]int   // index in added
+	tokens   []addedToken
+	byText   map[string]int   // index in tokens
 	byID     map[int32]string // content of an added token
 	top      int              // highest id of an added token, plus one
-	warnings []string
 	bad      problems
-}
-
-func (b *builder) warn(format string, args ...any) {
-	b.warnings = append(b.warnings, fmt.Sprintf(format, args...))
 }
 
 // build returns the tokenizer, or every problem that was found.
 func (b *builder) build() (*Tokenizer, error) {
-	if err := b.orderVocab(); err != nil {
-		return nil, err
-	}
 	b.addTokens()
-	t := &Tokenizer{bos: none, eos: none, plain: b.settings.split, size: b.size()}
-	b.readSteps(t)
-	config := b.modelConfig()
+	t := &Tokenizer{
+		model: newBPE(b.model), normalize: b.normalize, words: b.words, decoders: inPieces(b.decoders),
+		bos: none, eos: none, plain: b.settings.split, size: b.size(), about: about{format: b.format},
+	}
+	b.bad.add(b.checkUnknown(t))
+	b.bad.add(b.checkGrowth())
 	if err := b.bad.err(); err != nil {
 		return nil, err
 	}
-	t.model = newBPE(config)
-	b.bad.add(b.checkUnknown(t))
-	t.added = newAddedVocabulary(b.added, t.normalize)
+	t.added = newAddedVocabulary(b.tokens, t.normalize)
 	b.findEnds(t)
-	t.warnings = b.warnings
-	return t, b.bad.err()
-}
-
-// orderVocab orders the model's vocabulary by id. Ids so thinly spread that the table would be out of proportion to
-// the file are refused.
-func (b *builder) orderVocab() error {
-	vocab := b.file.model.vocab
-	top := none
-	for _, id := range vocab {
-		top = max(top, id)
-	}
-	if limit := 4*len(vocab) + 1<<16; int(top) >= limit {
-		return fmt.Errorf("%s: model.vocab: ids run up to %d, but there are only %d tokens (up to %d would do)",
-			b.file.doc.file, top, len(vocab), limit-1)
-	}
-	b.pieces, b.used = make([]string, top+1), make([]bool, top+1)
-	for text, id := range vocab {
-		if other := b.pieces[id]; b.used[id] {
-			b.bad.add(fmt.Errorf("%s: model.vocab: id %d belongs to %.40q and to %.40q",
-				b.file.doc.file, id, min(other, text), max(other, text)))
-		}
-		b.pieces[id], b.used[id] = text, true
-	}
-	return nil
+	b.describe(t)
+	return t, nil
 }
 
 // owner returns the token that has this id so far.
@@ -71,26 +38,29 @@ func (b *builder) owner(id int32) (string, bool) {
 	if text, ok := b.byID[id]; ok {
 		return text, true
 	}
-	if int(id) < len(b.used) && b.used[id] {
-		return b.pieces[id], true
+	if b.has(id) {
+		return b.model.pieces[id], true
 	}
 	return "", false
 }
 
-// addTokens gathers the added tokens: those of tokenizer.json, those of tokenizer_config.json, and the named special
+// addTokens gathers the added tokens: those of the vocabulary, those of tokenizer_config.json, and the named special
 // tokens that are neither, as Transformers does.
 func (b *builder) addTokens() {
 	b.byText, b.byID = make(map[string]int), make(map[int32]string)
-	for _, a := range b.file.added {
-		b.bad.add(b.addStated(a.token(), *a.ID, b.file.doc.file))
+	for _, a := range b.added {
+		b.bad.add(b.addStated(a.addedToken, a.id, b.file))
 	}
 	for _, a := range b.settings.added {
-		if i, known := b.byText[a.Content]; known && b.settings.legacy && int64(b.added[i].ID) == *a.ID {
+		if i, known := b.byText[a.Content]; known && b.settings.legacy && int64(b.tokens[i].ID) == *a.ID {
 			continue
 		}
 		if err := b.addStated(a.token(), *a.ID, b.settings.addedFile); err != nil {
-			b.warn("%v; %s rules", err, b.file.doc.file)
+			b.warn("%v; %s rules", err, b.file)
 		}
+	}
+	for _, t := range b.defaults {
+		b.addDefault(t)
 	}
 	for _, n := range b.settings.named {
 		b.addNamed(n.token)
@@ -107,19 +77,19 @@ func (b *builder) addStated(t addedToken, id int64, file string) error {
 	}
 	t.ID = int32(id)
 	if i, twice := b.byText[t.Content]; twice {
-		if b.added[i].ID != t.ID {
-			return fmt.Errorf("%s: added token %.40q has id %d, before it had %d", file, t.Content, t.ID, b.added[i].ID)
+		if b.tokens[i].ID != t.ID {
+			return fmt.Errorf("%s: added token %.40q has id %d, before it had %d", file, t.Content, t.ID, b.tokens[i].ID)
 		}
-		b.added[i] = t
+		b.tokens[i] = t
 		return nil
 	}
-	if own, ok := b.file.model.vocab[t.Content]; ok && own != t.ID {
+	if own, ok := b.model.ids[t.Content]; ok && own != t.ID {
 		return fmt.Errorf("%s: added token %.40q has id %d, in the vocabulary it has %d", file, t.Content, t.ID, own)
 	}
 	if other, taken := b.owner(t.ID); taken && other != t.Content {
 		return fmt.Errorf("%s: added token %.40q has id %d, which is that of %.40q", file, t.Content, t.ID, other)
 	}
-	if want := b.nextID(t.Content); want != t.ID {
+	if want := b.nextID(t.Content); want != t.ID && b.format == formatJSON {
 		b.warn("%s: added token %q has id %d; Transformers would number it %d", file, t.Content, t.ID, want)
 	}
 	b.add(t)
@@ -135,104 +105,49 @@ func (b *builder) addNamed(t addedToken) {
 	if other, taken := b.owner(t.ID); taken && other != t.Content {
 		t.ID = int32(b.size())
 	}
-	if _, ok := b.file.model.vocab[t.Content]; !ok {
+	if _, ok := b.model.ids[t.Content]; !ok {
 		b.warn("special token %q is not in the vocabulary; it is added with id %d", t.Content, t.ID)
 	}
 	b.add(t)
 }
 
 func (b *builder) add(t addedToken) {
-	b.byText[t.Content] = len(b.added)
+	b.byText[t.Content] = len(b.tokens)
 	b.byID[t.ID] = t.Content
 	b.top = max(b.top, int(t.ID)+1)
-	b.added = append(b.added, t)
+	b.tokens = append(b.tokens, t)
+}
+
+// addDefault adds a token that the form of the vocabulary brings along, unless its id or its text is taken.
+func (b *builder) addDefault(t addedToken) {
+	_, known := b.byText[t.Content]
+	_, inModel := b.model.ids[t.Content]
+	if _, taken := b.owner(t.ID); !known && !inModel && !taken {
+		b.add(t)
+	}
 }
 
 // nextID returns the id that Hugging Face's AddedVocabulary gives to the next added token.
 func (b *builder) nextID(content string) int32 {
-	if id, ok := b.file.model.vocab[content]; ok {
+	if id, ok := b.model.ids[content]; ok {
 		return id
 	}
-	return int32(max(len(b.file.model.vocab), b.top))
+	return int32(max(len(b.model.ids), b.top))
 }
 
 // size returns the highest id plus one.
-func (b *builder) size() int { return max(len(b.pieces), b.top) }
-
-// modelConfig resolves the merges.
-func (b *builder) modelConfig() bpeConfig {
-	m := &b.file.model
-	c := bpeConfig{
-		ids: m.vocab, pieces: b.pieces, fuseUnk: m.FuseUnk, byteFallback: m.ByteFallback, ignoreMerges: m.IgnoreMerges,
-		merges: make([]pair, 0, len(m.merges)), results: make([]int32, 0, len(m.merges)),
-	}
-	if m.Unk != nil {
-		c.unk = *m.Unk
-	}
-	var joined []byte
-	for i, g := range m.merges {
-		joined = append(append(joined[:0], g.left...), g.right...)
-		left, okLeft := m.vocab[g.left]
-		right, okRight := m.vocab[g.right]
-		result, okResult := m.vocab[string(joined)]
-		if okLeft && okRight && okResult {
-			c.merges = append(c.merges, pair{left, right})
-			c.results = append(c.results, result)
-			continue
-		}
-		missing := g.left
-		switch {
-		case okLeft && !okRight:
-			missing = g.right
-		case okLeft && okRight:
-			missing = string(joined)
-		}
-		b.bad.add(b.file.doc.errorAt(g.offset, "model.merges[%d]: %.40q and %.40q: %.40q is not in the vocabulary",
-			i, g.left, g.right, missing))
-	}
-	return c
-}
-
-// readSteps builds the steps around the model.
-func (b *builder) readSteps(t *Tokenizer) {
-	step(b, "normalizer", func(raw json.RawMessage) (err error) {
-		t.normalize, err = readNormalizer(raw, "normalizer", 0)
-		return err
-	})
-	step(b, "pre_tokenizer", func(raw json.RawMessage) (err error) {
-		t.words, err = readPreTokenizer(raw, "pre_tokenizer", 0)
-		return err
-	})
-	t.decoders = []decoderSpec{{start: func(n decodeStep) decodeStep { return &spaced{next: n} }}}
-	step(b, "decoder", func(raw json.RawMessage) error {
-		specs, err := readDecoders(raw, "decoder", 0)
-		t.decoders = inPieces(specs)
-		return err
-	})
-}
-
-func step(b *builder, name string, read func(json.RawMessage) error) {
-	raw := b.file.steps[name]
-	if absent(raw) {
-		return
-	}
-	if err := read(raw); err != nil {
-		b.bad.add(b.file.doc.errorAt(b.file.places[name], "%w", err))
-	}
-}
+func (b *builder) size() int { return max(len(b.model.pieces), b.top) }
 
 // checkUnknown sees to characters that have no token. An unknown token that does not exist is an error where it could
 // be needed; without one such characters are dropped, which is worth a warning.
 func (b *builder) checkUnknown(t *Tokenizer) error {
-	m := &b.file.model
 	if t.model.unk != none || t.spells() {
 		return nil
 	}
-	if m.Unk != nil && *m.Unk != "" {
-		return fmt.Errorf("%s: model.unk_token %q is not in the vocabulary", b.file.doc.file, *m.Unk)
+	if b.model.unk != "" {
+		return fmt.Errorf("%s: model.unk_token %q is not in the vocabulary", b.file, b.model.unk)
 	}
-	b.warn("%s: characters without a token are dropped: there is no unknown token, and not every byte has a token",
-		b.file.doc.file)
+	b.warn("%s: characters without a token are dropped: there is no unknown token, and not every byte has a token", b.file)
 	return nil
 }
 
@@ -273,26 +188,22 @@ func (m *bpe) hasAlphabet() bool {
 	return true
 }
 
-// findEnds finds BOS and EOS.
+// findEnds finds BOS and EOS, and what is put around a text.
 func (b *builder) findEnds(t *Tokenizer) {
-	f, err := readPostProcessor(b.file.steps["post_processor"], "post_processor", 0)
-	if err != nil {
-		b.warn("%s: %v: BOS and EOS are not taken from it", b.file.doc.file, err)
-	}
-	bos, eos := f.ends()
-	t.bos = b.end(t, "bos_token", b.settings.bos, bos, b.settings.bosID)
-	t.eos = b.end(t, "eos_token", b.settings.eos, eos, b.settings.eosID)
-	t.frame = frame{b.known(t, f.before), b.known(t, f.after)}
+	s := &b.settings
+	t.bos = b.end(t, "bos_token", s.bos, b.ends[0], s.bosID, b.weak[0])
+	t.eos = b.end(t, "eos_token", s.eos, b.ends[1], s.eosID, b.weak[1])
+	t.frame = frame{b.known(t, b.frame.before), b.known(t, b.frame.after)}
 }
 
-// end returns the id of a token that begins or ends a sequence: named by a setting, used by the post-processor, or
-// given in config.json.
-func (b *builder) end(t *Tokenizer, what, named string, processor, config int32) int32 {
+// end returns the id of a token that begins or ends a sequence: named by a setting, said by the vocabulary, given in
+// generation_config.json or config.json, or what the form of the vocabulary always has.
+func (b *builder) end(t *Tokenizer, what, named string, own, config int32, weak string) int32 {
 	if named != "" {
 		id, _ := t.ID(named) // every named special token was added
 		return id
 	}
-	for _, id := range []int32{processor, config} {
+	for _, id := range []int32{own, config} {
 		if id == none {
 			continue
 		}
@@ -300,6 +211,9 @@ func (b *builder) end(t *Tokenizer, what, named string, processor, config int32)
 			return id
 		}
 		b.warn("%s: id %d names no token", what, id)
+	}
+	if id, ok := t.ID(weak); ok && weak != "" {
+		return id
 	}
 	return none
 }

@@ -262,7 +262,7 @@ func readDecoders(raw json.RawMessage, path string, depth int) ([]decoderSpec, e
 		lit, ok := rule.pattern.(literal)
 		return []decoderSpec{{
 			start: func(n decodeStep) decodeStep { return &replaced{next: n, rule: rule} },
-			whole: !ok || utf8.RuneCountInString(string(lit)) > 1,
+			whole: !ok || utf8.RuneCountInString(string(lit)) > 1, growth: rule.growth(),
 		}}, err
 	case "ByteFallback":
 		return []decoderSpec{{

@@ -81,9 +81,10 @@ type decodeStep interface {
 
 // decoderSpec makes a step that hands its pieces to next.
 type decoderSpec struct {
-	start func(next decodeStep) decodeStep
-	parts bool // hands on tokens in several pieces
-	whole bool // wants each token in one piece
+	start  func(next decodeStep) decodeStep
+	parts  bool // hands on tokens in several pieces
+	whole  bool // wants each token in one piece
+	growth int  // how many times as long it can make a token, 0 for once
 }
 
 // inPieces puts a step that joins the pieces of a token before each step that wants whole tokens and may not get them.

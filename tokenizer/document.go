@@ -10,24 +10,34 @@ import (
 	"unicode/utf8"
 )
 
-// maxFile is the size of the largest file that is read.
-const maxFile = 1 << 29
+// maxFile is the size of the largest file that is read. The largest tokenizer.json of the field have some 30 MB.
+const maxFile = 1 << 27
 
 // readFile reads a whole file that is no larger than maxFile.
-func readFile(path string) ([]byte, error) {
+func readFile(path string) ([]byte, error) { return readUpTo(path, maxFile) }
+
+// readUpTo reads a whole file that is no larger than limit bytes.
+func readUpTo(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // such as a pipe, which might never end
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are plausible", path, info.Size(), limit)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	data := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	if _, err := data.ReadFrom(io.LimitReader(f, limit)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
-	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // document reads JSON value by value, in the file's order, and says where an error lies. Its text is valid JSON, so
@@ -61,6 +71,16 @@ func (d *document) errorAt(offset int, format string, args ...any) error {
 	offset = max(0, min(offset, len(d.data)))
 	line := 1 + bytes.Count(d.data[:offset], []byte("\n"))
 	return fmt.Errorf("%s:%d (byte %d): %w", d.file, line, offset, fmt.Errorf(format, args...))
+}
+
+// problem adds an error to those of the file. Of problems that are only counted no description is made: to find the
+// line of each would take a time that grows with the square of the file.
+func (d *document) problem(bad *problems, offset int, format string, args ...any) {
+	if bad.full() {
+		bad.more++
+		return
+	}
+	bad.add(d.errorAt(offset, format, args...))
 }
 
 // peek goes to the next value or closing bracket and returns its first byte, 0 at the end.
@@ -190,12 +210,15 @@ const maxProblems = 8
 func (p *problems) add(err error) {
 	switch {
 	case err == nil:
-	case len(p.list) < maxProblems:
+	case !p.full():
 		p.list = append(p.list, err)
 	default:
 		p.more++
 	}
 }
+
+// full reports whether further errors are only counted.
+func (p *problems) full() bool { return len(p.list) == maxProblems }
 
 func (p *problems) err() error {
 	if p.more > 0 {

@@ -15,6 +15,7 @@ type file struct {
 	added  []addedFile
 	steps  map[string]json.RawMessage // normalizer, pre_tokenizer, post_processor, decoder
 	places map[string]int             // where each of them stands
+	bad    problems
 }
 
 // modelFile is the "model" of a tokenizer.json.
@@ -79,7 +80,9 @@ func parseFile(name string, data []byte) (*file, error) {
 		case "normalizer", "pre_tokenizer", "post_processor", "decoder":
 			doc.peek()
 			f.places[key] = doc.at
-			f.steps[key] = doc.raw()
+			if f.steps[key] = doc.raw(); len(f.steps[key]) > maxStep {
+				return doc.errorAt(f.places[key], "%s: %d bytes, at most %d are plausible", key, len(f.steps[key]), maxStep)
+			}
 		default:
 			doc.raw()
 		}
@@ -95,11 +98,14 @@ func (f *file) readAdded(bad *problems) error {
 	return f.doc.array("added_tokens", func(i int) error {
 		var a addedFile
 		path := fmt.Sprintf("added_tokens[%d]", i)
+		if i == maxAdded {
+			return f.doc.errorf("%s: there are more than %d", path, maxAdded)
+		}
 		if err := f.doc.value(path, &a); err != nil {
 			return err
 		}
 		if a.ID == nil {
-			bad.add(f.doc.errorf("%s: %q has no id", path, a.Content))
+			f.doc.problem(bad, f.doc.at, "%s: %q has no id", path, a.Content)
 			return nil
 		}
 		f.added = append(f.added, a)
@@ -151,20 +157,26 @@ func (f *file) readVocab(bad *problems) error {
 	m.hasVocab = true
 	m.vocab = make(map[string]int32)
 	return d.object("model.vocab", func(token string) error {
+		if len(m.vocab) == maxTokens {
+			return d.errorf("model.vocab: more than %d tokens", maxTokens)
+		}
 		raw := d.raw()
 		id, err := strconv.ParseInt(string(raw), 10, 32)
 		if err != nil || id < 0 || id > maxID {
-			bad.add(d.errorf("model.vocab: %.40q: want an id from 0 to %d, got %s", token, maxID, brief(raw)))
+			d.problem(bad, d.at, "model.vocab: %.40q: want an id from 0 to %d, got %s", token, maxID, brief(raw))
 			return nil
 		}
 		if before, twice := m.vocab[token]; twice {
-			bad.add(d.errorf("model.vocab: %.40q stands twice, as %d and as %d", token, before, id))
+			d.problem(bad, d.at, "model.vocab: %.40q stands twice, as %d and as %d", token, before, id)
 			return nil
 		}
 		m.vocab[token] = int32(id)
 		return nil
 	})
 }
+
+// maxStep is the size in bytes of the largest step that is read. Real ones have some thousand.
+const maxStep = 1 << 20
 
 // maxID is the highest id there may be: the number of ids is still an int32.
 const maxID = math.MaxInt32 - 1
@@ -173,10 +185,12 @@ const maxID = math.MaxInt32 - 1
 func (f *file) readMerges(bad *problems) error {
 	d := f.doc
 	return d.array("model.merges", func(i int) error {
-		d.peek()
+		if d.peek(); i == maxMerges {
+			return d.errorf("model.merges: more than %d", maxMerges)
+		}
 		g, raw := mergeFile{offset: d.at}, d.raw()
 		if !g.read(d, raw) {
-			bad.add(d.errorAt(g.offset, "model.merges[%d]: want two tokens, got %s", i, brief(raw)))
+			d.problem(bad, g.offset, "model.merges[%d]: want two tokens, got %s", i, brief(raw))
 			return nil
 		}
 		f.model.merges = append(f.model.merges, g)
@@ -219,4 +233,93 @@ func (f *file) checkModel() error {
 		return refuse("model.end_of_word_suffix %q is not supported", *m.Suffix)
 	}
 	return nil
+}
+
+// vocabulary resolves what the file refers to. The problems that it finds are gathered in f.bad; those that make it
+// pointless to go on are returned.
+func (f *file) vocabulary() (*vocabulary, error) {
+	v := newVocabulary(f.doc.file, formatJSON)
+	if err := f.orderVocab(v); err != nil {
+		return nil, err
+	}
+	for _, a := range f.added {
+		v.added = append(v.added, statedToken{a.token(), *a.ID})
+	}
+	f.resolveMerges(v)
+	f.readSteps(v)
+	var err error
+	if v.frame, err = readPostProcessor(f.steps["post_processor"], "post_processor", 0); err != nil {
+		v.warn("%s: %v: BOS and EOS are not taken from it", f.doc.file, err)
+	}
+	v.ends[0], v.ends[1] = v.frame.ends()
+	return v, nil
+}
+
+// orderVocab orders the model's vocabulary by id. Ids so thinly spread that the table would be out of proportion to
+// the file are refused.
+func (f *file) orderVocab(v *vocabulary) error {
+	vocab := f.model.vocab
+	top := none
+	for _, id := range vocab {
+		top = max(top, id)
+	}
+	if limit := 4*len(vocab) + 1<<16; int(top) >= limit {
+		return fmt.Errorf("%s: model.vocab: ids run up to %d, but there are only %d tokens (up to %d would do)",
+			f.doc.file, top, len(vocab), limit-1)
+	}
+	pieces, used := make([]string, top+1), make([]bool, top+1)
+	for text, id := range vocab {
+		if other := pieces[id]; used[id] {
+			f.bad.add(fmt.Errorf("%s: model.vocab: id %d belongs to %.40q and to %.40q",
+				f.doc.file, id, min(other, text), max(other, text)))
+		}
+		pieces[id], used[id] = text, true
+	}
+	m := &f.model
+	v.used = used
+	v.model = bpeConfig{
+		ids: vocab, pieces: pieces, fuseUnk: m.FuseUnk, byteFallback: m.ByteFallback, ignoreMerges: m.IgnoreMerges,
+		merges: make([]pair, 0, len(m.merges)), results: make([]int32, 0, len(m.merges)),
+	}
+	if m.Unk != nil {
+		v.model.unk = *m.Unk
+	}
+	return nil
+}
+
+// resolveMerges finds the tokens that the merges speak of.
+func (f *file) resolveMerges(v *vocabulary) {
+	for i, g := range f.model.merges {
+		if missing, ok := v.addMerge(g.left, g.right); !ok {
+			f.doc.problem(&f.bad, g.offset, "model.merges[%d]: %.40q and %.40q: %.40q is not in the vocabulary",
+				i, g.left, g.right, missing)
+		}
+	}
+}
+
+// readSteps builds the steps around the model.
+func (f *file) readSteps(v *vocabulary) {
+	f.step("normalizer", func(raw json.RawMessage) (err error) {
+		v.normalize, err = readNormalizer(raw, "normalizer", 0)
+		return err
+	})
+	f.step("pre_tokenizer", func(raw json.RawMessage) (err error) {
+		v.words, err = readPreTokenizer(raw, "pre_tokenizer", 0)
+		return err
+	})
+	v.decoders = []decoderSpec{{start: func(n decodeStep) decodeStep { return &spaced{next: n} }}}
+	f.step("decoder", func(raw json.RawMessage) (err error) {
+		v.decoders, err = readDecoders(raw, "decoder", 0)
+		return err
+	})
+}
+
+func (f *file) step(name string, read func(json.RawMessage) error) {
+	raw := f.steps[name]
+	if absent(raw) {
+		return
+	}
+	if err := read(raw); err != nil {
+		f.bad.add(f.doc.errorAt(f.places[name], "%w", err))
+	}
 }

@@ -12,16 +12,18 @@ import (
 	"strings"
 )
 
-// settings is what the files beside tokenizer.json say about its tokens.
+// settings is what the files beside a tokenizer's own say about its tokens.
 type settings struct {
 	bos, eos     string // "" for none
 	named        []namedToken
 	added        []addedFile
 	addedFile    string
 	legacy       bool  // added is from added_tokens.json: tokenizer.json rules
-	bosID, eosID int32 // of config.json
+	bosID, eosID int32 // of generation_config.json or config.json
 	split        bool  // split_special_tokens
-	alone        bool  // config.json is not read
+	alone        bool  // neither of these is read
+	switches     map[string]json.RawMessage
+	templates    map[string]string // chat templates by name
 }
 
 // namedToken is a special token with the setting that names it, "" for one in a list.
@@ -33,53 +35,48 @@ type namedToken struct {
 // Option changes what Load reads.
 type Option func(*settings)
 
-// TokenizerFilesOnly leaves config.json alone, which is the model's: what is wrong with it does not matter then, and
-// neither BOS nor EOS come from it.
+// TokenizerFilesOnly leaves config.json and generation_config.json alone, which are the model's: what is wrong with them
+// does not matter then, and neither BOS nor EOS come from them.
 func TokenizerFilesOnly() Option { return func(s *settings) { s.alone = true } }
 
-// Load reads a tokenizer: a model directory with tokenizer.json and, where they are there, tokenizer_config.json,
-// special_tokens_map.json, added_tokens.json and config.json; or the path of such a file, which is read with its
-// neighbours if it is named tokenizer.json, else alone. Errors name the file, the place in it, and every problem found.
+// Load reads a tokenizer. path is a directory or a file, whose form is told by its content:
+//
+//   - tokenizer.json, Hugging Face's;
+//   - tokenizer.model, SentencePiece's (BPE) or tiktoken's (LLaMA 3);
+//   - a .gguf file with its own vocabulary.
+//
+// Of a directory the first of tokenizer.json, tokenizer.model and its only .gguf file is read. A file that is named
+// tokenizer.json or tokenizer.model is read with its neighbours, where they are there: tokenizer_config.json,
+// special_tokens_map.json, added_tokens.json, generation_config.json, config.json and the chat templates; any other is
+// read alone. Errors name the file, the place in it, and every problem found.
 func Load(path string, options ...Option) (*Tokenizer, error) {
-	var o settings
+	o := settings{bosID: none, eosID: none}
 	for _, option := range options {
 		option(&o)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
-	}
-	dir, name := path, "tokenizer.json"
-	if !info.IsDir() {
-		dir, name = filepath.Split(path)
-	}
-	t, err := load(dir, name, o)
+	t, err := load(path, o)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	return t, nil
 }
 
-func load(dir, name string, o settings) (*Tokenizer, error) {
-	path := filepath.Join(dir, name)
-	data, err := readFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w%s", err, otherFormats(dir))
-	}
+func load(path string, o settings) (*Tokenizer, error) {
+	path, err := locate(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseFile(path, data)
-	if err != nil {
-		return nil, err
-	}
-	b := &builder{file: f, settings: o}
-	b.settings.bosID, b.settings.eosID = none, none
 	var read []string
-	if name == "tokenizer.json" {
-		if read, err = b.settings.read(dir); err != nil {
+	dir, name := filepath.Split(path)
+	beside := name == "tokenizer.json" || name == "tokenizer.model"
+	if beside {
+		if read, err = o.read(dir, name); err != nil {
 			return nil, err
 		}
+	}
+	b := &builder{settings: o}
+	if b.vocabulary, b.bad, err = readVocabulary(path, &o); err != nil {
+		return nil, err
 	}
 	t, err := b.build()
 	if err != nil {
@@ -89,25 +86,11 @@ func load(dir, name string, o settings) (*Tokenizer, error) {
 	return t, nil
 }
 
-// otherFormats says which files that cannot be read here a directory without tokenizer.json has.
-func otherFormats(dir string) string {
-	var found []string
-	for _, name := range []string{"tokenizer.model", "tekken.json", "vocab.json", "merges.txt"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			found = append(found, name)
-		}
-	}
-	if found == nil {
-		return ""
-	}
-	return fmt.Sprintf(" (there is %s, but only tokenizer.json can be read)", strings.Join(found, ", "))
-}
-
 // companions are the tokenizer's other files. They are not read, but belong to it.
-var companions = []string{"tokenizer.model", "chat_template.jinja", "chat_template.json"}
+var companions = []string{"tokenizer.model"}
 
-// read reads the files of dir that there are and returns their paths, without config.json, which is the model's.
-func (s *settings) read(dir string) ([]string, error) {
+// read reads the files beside name in dir that there are and returns their paths, without those that are the model's.
+func (s *settings) read(dir, name string) ([]string, error) {
 	var paths []string
 	var bad problems
 	each := func(name string, read func(*document) error) bool {
@@ -134,16 +117,22 @@ func (s *settings) read(dir string) ([]string, error) {
 	} else if path := filepath.Join(dir, "special_tokens_map.json"); exists(path) {
 		paths = append(paths, path)
 	}
-	if !s.alone && each("config.json", s.readConfig) {
-		paths = paths[:len(paths)-1]
+	if !s.alone {
+		for _, name := range []string{"generation_config.json", "config.json"} {
+			if each(name, s.readConfig) {
+				paths = paths[:len(paths)-1]
+			}
+		}
 	}
-	for _, name := range companions {
-		if path := filepath.Join(dir, name); exists(path) {
+	for _, other := range companions {
+		if path := filepath.Join(dir, other); other != name && exists(path) {
 			paths = append(paths, path)
 		}
 	}
+	templates, err := s.readTemplates(dir)
+	bad.add(err)
 	s.sortNamed()
-	return paths, bad.err()
+	return append(paths, templates...), bad.err()
 }
 
 func exists(path string) bool {
@@ -162,6 +151,14 @@ func (s *settings) readTokenizerConfig(d *document) error {
 			return s.readAddedDecoder(d)
 		case "split_special_tokens":
 			return d.value(key, &s.split)
+		case "chat_template":
+			return s.readConfigTemplates(d)
+		case "legacy", "add_prefix_space", "add_bos_token", "add_eos_token":
+			if s.switches == nil {
+				s.switches = make(map[string]json.RawMessage)
+			}
+			s.switches[key] = d.raw()
+			return nil
 		}
 		return s.readNamed(d, key)
 	})
@@ -280,14 +277,18 @@ func (s *settings) readAddedTokens(d *document) error {
 	})
 }
 
-// readConfig reads bos_token_id and eos_token_id of config.json: a number, or a list whose first is meant.
+// readConfig reads bos_token_id and eos_token_id of config.json or generation_config.json: a number, or a list whose
+// first is meant. The file that is read first rules.
 func (s *settings) readConfig(d *document) error {
-	return d.object("config", func(key string) (err error) {
-		switch raw := d.raw(); key {
-		case "bos_token_id":
-			s.bosID, err = firstID(d, key, raw)
-		case "eos_token_id":
-			s.eosID, err = firstID(d, key, raw)
+	return d.object("config", func(key string) error {
+		raw := d.raw()
+		dst := map[string]*int32{"bos_token_id": &s.bosID, "eos_token_id": &s.eosID}[key]
+		if dst == nil {
+			return nil
+		}
+		id, err := firstID(d, key, raw)
+		if *dst == none {
+			*dst = id
 		}
 		return err
 	})

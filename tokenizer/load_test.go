@@ -149,8 +149,9 @@ func TestLoadMissing(t *testing.T) {
 	if _, err := Load(filepath.Join(t.TempDir(), "nowhere")); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("error %v", err)
 	}
-	dir := writeFiles(t, map[string]string{"tokenizer.model": ""})
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "there is tokenizer.model") {
+	dir := writeFiles(t, map[string]string{"tekken.json": "", "vocab.json": ""})
+	want := "no tokenizer.json, tokenizer.model or .gguf file (there is tekken.json, vocab.json, which cannot be read)"
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v", err)
 	}
 }

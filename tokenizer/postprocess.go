@@ -56,7 +56,7 @@ func readPostProcessor(raw json.RawMessage, path string, depth int) (frame, erro
 	case "Sequence":
 		return readPostProcessors(raw, path, depth)
 	case "TemplateProcessing":
-		return readTemplate(raw, path)
+		return readTemplateProcessing(raw, path)
 	case "RobertaProcessing", "BertProcessing":
 		return readClsSep(raw, path)
 	case "ByteLevel":
@@ -80,8 +80,8 @@ func readPostProcessors(raw json.RawMessage, path string, depth int) (f frame, e
 	return f, nil
 }
 
-// readTemplate reads a template for one sequence: special tokens around the text, which is called A.
-func readTemplate(raw json.RawMessage, path string) (f frame, err error) {
+// readTemplateProcessing reads a template for one sequence: special tokens around the text, which is called A.
+func readTemplateProcessing(raw json.RawMessage, path string) (f frame, err error) {
 	var p struct {
 		Single []struct {
 			SpecialToken *struct {

@@ -28,36 +28,6 @@ func loadShared(t testing.TB, parts ...string) *Tokenizer {
 	return tok
 }
 
-// TestLlamaCpp runs llama.cpp's own vocabulary tests.
-func TestLlamaCpp(t *testing.T) {
-	for _, c := range []struct{ vocab, cases string }{
-		{"llama1-hf", "spm"}, {"llama2", "spm"}, {"llama3", "bpe"},
-	} {
-		t.Run(c.vocab, func(t *testing.T) {
-			tok := loadShared(t, "tokenizers", c.vocab)
-			base := "ggml-vocab-llama-" + c.cases + ".gguf"
-			in, err := os.ReadFile(shared(t, "tokenizers", "llama.cpp", base+".inp"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := os.ReadFile(shared(t, "tokenizers", "llama.cpp", base+".out"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts := strings.Split(string(in), "\n__ggml_vocab_test__\n")
-			lines := strings.Split(string(out), "\n")
-			if len(texts) != len(lines) || len(texts) < 40 {
-				t.Fatalf("%d texts, %d results", len(texts), len(lines))
-			}
-			for i, text := range texts {
-				if got, want := tok.Encode(text), numbers(t, lines[i]); !slices.Equal(got, want) {
-					t.Errorf("Encode(%q)\n got %v\nwant %v", text, got, want)
-				}
-			}
-		})
-	}
-}
-
 func numbers(t *testing.T, line string) []int32 {
 	t.Helper()
 	ids := []int32{}
