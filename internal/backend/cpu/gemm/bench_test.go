@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // measure runs f until the benchmark has enough, and reports the rate by the clock and by the processor time of all
@@ -50,7 +51,7 @@ func BenchmarkWeight(b *testing.B) {
 						continue
 					}
 					var p Packed
-					w := Weight{numeric.BF16, n, k, data}
+					w := Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: data}
 					for name, f := range map[string]func(){
 						"forward":  func() { e.Forward(y, n+32, &p, w, nil, 0) },
 						"backward": func() { e.Backward(y, n+32, &p, w, nil, 0) },
@@ -61,6 +62,50 @@ func BenchmarkWeight(b *testing.B) {
 								f()
 							})
 						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkBase is BenchmarkWeight for the formats of a base, one after another: their ratio is what counts.
+func BenchmarkBase(b *testing.B) {
+	const n, k = 4096, 4096
+	rng := rand.New(rand.NewPCG(1, 1))
+	v := random(rng, n*k)
+	x, y := random(rng, 512*n), make([]float32, 512*(n+32))
+	bases := []struct {
+		name string
+		w    Weight
+	}{
+		{"bf16", Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: encode(v, numeric.BF16)}},
+		{"f16", Weight{DType: numeric.F16, Rows: n, Cols: k, Data: encode(v, numeric.F16)}},
+		{"nf4", quantised(quantise(b, quant.NF4, v, n, k))},
+		{"int8", quantised(quantise(b, quant.Int8, v, n, k))},
+	}
+	for _, ker := range paths() {
+		if ker == &goKernels {
+			continue
+		}
+		for _, c := range []Compute{F32, BF16} {
+			for _, m := range []int{1, 16, 256, 512} {
+				for _, forward := range []bool{true, false} {
+					for _, base := range bases {
+						for _, workers := range []int{1, 2} {
+							e := engine(b, ker, workers)
+							product, direction := e.Forward, "forward"
+							if !forward {
+								product, direction = e.Backward, "backward"
+							}
+							var p Packed
+							b.Run(fmt.Sprintf("%s/%v/%s/m=%d/threads=%d/%s", ker.name, c, direction, m, workers, base.name), func(b *testing.B) {
+								measure(b, 2*float64(m)*n*k, func() {
+									e.Pack(&p, c, x, m, k, k)
+									product(y, n+32, &p, base.w, nil, 0)
+								})
+							})
+						}
 					}
 				}
 			}

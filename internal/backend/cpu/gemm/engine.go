@@ -6,6 +6,7 @@ import (
 
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/parallel"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // Engine multiplies matrices. Its methods must not be called at the same time, except GemmOn for different workers.
@@ -21,6 +22,7 @@ type Engine struct {
 // worker is the scratch of one worker of the pool.
 type worker struct {
 	panels, tiles []uint32
+	floats        []float32 // of a quantised operand: scales, or elements
 	call          tileProduct
 	product       product // of GemmOn
 	_             [64]byte
@@ -39,15 +41,21 @@ func newEngine(ker *kernels, pool *parallel.Pool) *Engine {
 func (e *Engine) Name() string { return e.ker.name }
 
 // Weight is a frozen matrix, row-major [Rows, Cols] = [out, in], of F32, F16 or BF16 in the machine's byte order. Data
-// may be unaligned and is never read beyond its length.
+// may be unaligned and is never read beyond its length. Where Quant is given, it is the matrix, and DType and Data are
+// not used.
 type Weight struct {
 	DType      numeric.DType
 	Rows, Cols int
 	Data       []byte
+	Quant      *quant.Matrix
 }
 
 // operand returns w with its rows as lanes (forward) or its columns (backward).
 func (w *Weight) operand(forward bool) operand {
+	if w.Quant != nil {
+		checkQuantised(w.Quant, w.Rows, w.Cols)
+		return strided(operand{}, w.Cols, forward)
+	}
 	switch w.DType {
 	case numeric.F32, numeric.F16, numeric.BF16:
 	default:
@@ -56,9 +64,14 @@ func (w *Weight) operand(forward bool) operand {
 	if w.Rows < 1 || w.Cols < 1 || len(w.Data) < w.Rows*w.Cols*w.DType.Size() {
 		panic(fmt.Sprintf("gemm: a weight [%d, %d] of %v in %d bytes", w.Rows, w.Cols, w.DType, len(w.Data)))
 	}
-	o := operand{p: unsafe.Pointer(&w.Data[0]), dtype: w.DType, lane: w.Cols, place: 1}
+	return strided(operand{p: unsafe.Pointer(&w.Data[0]), dtype: w.DType}, w.Cols, forward)
+}
+
+// strided returns o with the strides of rows of cols elements.
+func strided(o operand, cols int, forward bool) operand {
+	o.lane, o.place = cols, 1
 	if !forward {
-		o.lane, o.place = 1, w.Cols
+		o.lane, o.place = 1, cols
 	}
 	return o
 }
@@ -113,7 +126,7 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 		checkMatrix("what is added", add, x.tiling.m, n, ldadd)
 	}
 	p := &e.product
-	*p = product{e: e, format: x.format, tiling: x.tiling, red: x.red, n: n, packed: x, b: w.operand(forward),
+	*p = product{e: e, format: x.format, tiling: x.tiling, red: x.red, n: n, packed: x, b: w.operand(forward), quant: w.Quant,
 		c: c, ldc: ldc, add: add, ldadd: ldadd, alpha: 1}
 	p.plan(e.pool.Workers())
 	e.pool.Run(p.pieces(), p)

@@ -162,9 +162,9 @@ func testWeight(t *testing.T, e *Engine, rng *rand.Rand, packed *Packed, m, n, k
 	e.Pack(packed, c, x, m, k, ldx)
 	x = rounded(x, c)
 	for _, forward := range []bool{true, false} {
-		product, b, weight := e.Forward, matrix{w, 1, k}, Weight{d, n, k, data}
+		product, b, weight := e.Forward, matrix{w, 1, k}, Weight{DType: d, Rows: n, Cols: k, Data: data}
 		if !forward { // the same numbers as a weight [k, n]
-			product, b, weight = e.Backward, matrix{w, n, 1}, Weight{d, k, n, data}
+			product, b, weight = e.Backward, matrix{w, n, 1}, Weight{DType: d, Rows: k, Cols: n, Data: data}
 		}
 		y := random(rng, m*ldy)
 		before := append([]float32(nil), y...)
@@ -255,8 +255,8 @@ func TestSameBitsForThreadsAndRows(t *testing.T) {
 		for _, d := range dtypes {
 			for _, c := range []Compute{F32, BF16} {
 				x := random(rng, 70*k)
-				w := Weight{d, n, k, encode(random(rng, n*k), d)}
-				back := Weight{d, k, n, w.Data}
+				w := Weight{DType: d, Rows: n, Cols: k, Data: encode(random(rng, n*k), d)}
+				back := Weight{DType: d, Rows: k, Cols: n, Data: w.Data}
 				want, wantBack := make([]float32, 70*n), make([]float32, 70*n)
 				got, gotBack := make([]float32, 70*n), make([]float32, 70*n)
 				var packed Packed
@@ -318,8 +318,8 @@ func TestAllocatesNothing(t *testing.T) {
 		e := engine(t, ker, 2)
 		rng := rand.New(rand.NewPCG(9, 10))
 		x, y := random(rng, m*k), make([]float32, m*n)
-		w := Weight{numeric.BF16, n, k, encode(random(rng, n*k), numeric.BF16)}
-		back := Weight{numeric.BF16, k, n, w.Data}
+		w := Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: encode(random(rng, n*k), numeric.BF16)}
+		back := Weight{DType: numeric.BF16, Rows: k, Cols: n, Data: w.Data}
 		b := View{random(rng, n*k), n, 1}
 		var packed Packed
 		for _, c := range []Compute{F32, BF16} {
@@ -352,14 +352,24 @@ func TestMisuse(t *testing.T) {
 	e.Pack(&packed, F32, x, 3, 4, 4)
 	data := make([]byte, 4*5*2)
 	for name, call := range map[string]func(){
-		"x too short":         func() { e.Pack(new(Packed), F32, x, 4, 4, 4) },
-		"no rows":             func() { e.Pack(new(Packed), F32, x, 0, 4, 4) },
-		"leading dimension":   func() { e.Pack(new(Packed), F32, x, 1, 4, 3) },
-		"weight too short":    func() { e.Forward(make([]float32, 18), 6, &packed, Weight{numeric.BF16, 6, 4, data}, nil, 0) },
-		"type":                func() { e.Forward(make([]float32, 15), 5, &packed, Weight{numeric.I8, 5, 4, data}, nil, 0) },
-		"columns":             func() { e.Forward(make([]float32, 15), 5, &packed, Weight{numeric.BF16, 4, 5, data}, nil, 0) },
-		"result too short":    func() { e.Forward(make([]float32, 14), 5, &packed, Weight{numeric.BF16, 5, 4, data}, nil, 0) },
-		"add too short":       func() { e.Forward(make([]float32, 15), 5, &packed, Weight{numeric.BF16, 5, 4, data}, x[:9], 5) },
+		"x too short":       func() { e.Pack(new(Packed), F32, x, 4, 4, 4) },
+		"no rows":           func() { e.Pack(new(Packed), F32, x, 0, 4, 4) },
+		"leading dimension": func() { e.Pack(new(Packed), F32, x, 1, 4, 3) },
+		"weight too short": func() {
+			e.Forward(make([]float32, 18), 6, &packed, Weight{DType: numeric.BF16, Rows: 6, Cols: 4, Data: data}, nil, 0)
+		},
+		"type": func() {
+			e.Forward(make([]float32, 15), 5, &packed, Weight{DType: numeric.I8, Rows: 5, Cols: 4, Data: data}, nil, 0)
+		},
+		"columns": func() {
+			e.Forward(make([]float32, 15), 5, &packed, Weight{DType: numeric.BF16, Rows: 4, Cols: 5, Data: data}, nil, 0)
+		},
+		"result too short": func() {
+			e.Forward(make([]float32, 14), 5, &packed, Weight{DType: numeric.BF16, Rows: 5, Cols: 4, Data: data}, nil, 0)
+		},
+		"add too short": func() {
+			e.Forward(make([]float32, 15), 5, &packed, Weight{DType: numeric.BF16, Rows: 5, Cols: 4, Data: data}, x[:9], 5)
+		},
 		"a too short":         func() { e.Gemm(make([]float32, 4), 2, 2, 2, 7, 1, View{x, 7, 1}, View{x, 1, 0}, false) },
 		"negative row stride": func() { e.Gemm(make([]float32, 4), 2, 2, 2, 2, 1, View{x, -2, 1}, View{x, 1, 2}, false) },
 	} {

@@ -349,6 +349,71 @@ func transpose2BF16(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lane
 //go:noescape
 func across2BF16(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lanes, width, k int)
 
+// transpose512NF4: packs k places, a multiple of 16, of 16 rows of NF4 as float32.
+//
+//go:noescape
+func transpose512NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transposePairs512NF4: packs k places, a multiple of 32, of 16 rows of NF4 as pairs of bfloat16.
+//
+//go:noescape
+func transposePairs512NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// across512NF4: packs k rows of 32 columns of NF4 as float32.
+//
+//go:noescape
+func across512NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// acrossPairs512NF4: packs k rows of 32 columns of NF4 as pairs of bfloat16.
+//
+//go:noescape
+func acrossPairs512NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transpose2NF4: packs k places, a multiple of 8, of 8 rows of NF4 as float32.
+//
+//go:noescape
+func transpose2NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// across2NF4: packs k rows of 16 columns of NF4 as float32.
+//
+//go:noescape
+func across2NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transpose512Int8: packs k places, a multiple of 16, of 16 rows of Int8 as float32.
+//
+//go:noescape
+func transpose512Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transposePairs512Int8: packs k places, a multiple of 32, of 16 rows of Int8 as pairs of bfloat16.
+//
+//go:noescape
+func transposePairs512Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// across512Int8: packs k rows of 32 columns of Int8 as float32.
+//
+//go:noescape
+func across512Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// acrossPairs512Int8: packs k rows of 32 columns of Int8 as pairs of bfloat16.
+//
+//go:noescape
+func acrossPairs512Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transpose2Int8: packs k places, a multiple of 8, of 8 rows of Int8 as float32.
+//
+//go:noescape
+func transpose2Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// across2Int8: packs k rows of 16 columns of Int8 as float32.
+//
+//go:noescape
+func across2Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// nestedScales: decodes the scales of n blocks of each row; rows are perRow blocks apart.
+//
+//go:noescape
+func nestedScales(dst unsafe.Pointer, n, rows int, codes unsafe.Pointer, first, perRow int, factors, values unsafe.Pointer, offset float32)
+
 // round512: rounds n float32, a multiple of 16, to bfloat16 numbers: to nearest even; a NaN stays one.
 //
 //go:noescape

@@ -54,10 +54,10 @@ func TestNothingBeyondTheEnd(t *testing.T) {
 				for _, d := range dtypes {
 					data := atPageEnd(t, encode(random(rng, n*k), d))
 					w := matrix{rounded(decode(data, n*k, d), c), 1, k}
-					e.Forward(y, n, &p, Weight{d, n, k, data}, nil, 0)
+					e.Forward(y, n, &p, Weight{DType: d, Rows: n, Cols: k, Data: data}, nil, 0)
 					compare(t, y, n, m, n, k, 1, matrix{rounded(x, c), k, 1}, w, nil, 0)
 					before := append([]float32(nil), y...)
-					e.Backward(y, n, &p, Weight{d, k, n, data}, y, n)
+					e.Backward(y, n, &p, Weight{DType: d, Rows: k, Cols: n, Data: data}, y, n)
 					w.row, w.col = n, 1
 					compare(t, y, n, m, n, k, 1, matrix{rounded(x, c), k, 1}, w, before, n)
 				}
@@ -67,6 +67,37 @@ func TestNothingBeyondTheEnd(t *testing.T) {
 				compare(t, y, n, m, n, k, 1, matrix{x, k, 1}, matrix{b, v.RowStride, v.ColStride}, nil, 0)
 				e.Gemm(y, n, m, n, k, 1, View{x, 1, m}, v, false)
 				compare(t, y, n, m, n, k, 1, matrix{x, 1, m}, matrix{b, v.RowStride, v.ColStride}, nil, 0)
+			}
+		}
+	})
+}
+
+// The parts of a quantised matrix end where memory ends.
+func TestNothingBeyondTheEndOfCodes(t *testing.T) {
+	eachPath(t, func(t *testing.T, ker *kernels) {
+		e := engine(t, ker, 1)
+		rng := rand.New(rand.NewPCG(29, 30))
+		var p Packed
+		for _, s := range [][2]int{{1, 64}, {33, 128}, {40, 320}, {7, 43}} {
+			for _, f := range formats {
+				m := *quantise(t, f, random(rng, s[0]*s[1]), s[0], s[1])
+				m.Codes, m.Scales = atPageEnd(t, m.Codes), atPageEnd(t, m.Scales)
+				if len(m.Factors) > 0 {
+					m.Factors = atPageEnd(t, m.Factors)
+				}
+				for _, c := range []Compute{F32, BF16} {
+					for _, back := range []bool{false, true} {
+						n, k, product := s[0], s[1], e.Forward
+						if back {
+							n, k, product = k, n, e.Backward
+						}
+						x, y, want := random(rng, 3*k), make([]float32, 3*n), make([]float32, 3*n)
+						e.Pack(&p, c, x, 3, k, k)
+						product(y, n, &p, quantised(&m), nil, 0)
+						product(want, n, &p, dense(t, &m), nil, 0)
+						same(t, f.String(), y, want)
+					}
+				}
 			}
 		}
 	})

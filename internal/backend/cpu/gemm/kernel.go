@@ -1,6 +1,10 @@
 package gemm
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/biolora/biolora/internal/quant"
+)
 
 // kernels are what a product needs of one set of instructions.
 type kernels struct {
@@ -11,6 +15,11 @@ type kernels struct {
 	// pack writes lanes x k of src to steps of width lanes, like packGo. Up to the next multiple of stepAlign steps,
 	// and slack behind them, dst may be overwritten.
 	pack func(dst unsafe.Pointer, width int, src operand, lanes, k int, f format)
+	// unpack packs k places of lanes lanes of a panel of codes; forward: their rows are the lanes. scales decodes the
+	// scales of n blocks of each of rows rows of nf4: row r's begin with block first+r*perRow. Both are nil where there is
+	// no assembly: what is quantised is then decoded ahead.
+	unpack func(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format)
+	scales func(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int)
 	// multiply computes a tile.
 	multiply func(t *tileProduct, f format)
 }

@@ -4,12 +4,16 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 var (
-	avx2Kernels       = kernels{name: "avx2", rows: 6, cols: 16, pack: packAVX2, multiply: multiplyAVX2}
-	avx512fKernels    = kernels{name: "avx512f", rows: 14, cols: 32, pack: packAVX512, multiply: multiplyAVX512}
-	avx512BF16Kernels = kernels{name: "avx512_bf16", rows: 14, cols: 32, pairs: true, pack: packAVX512, multiply: multiplyAVX512}
+	avx2Kernels = kernels{name: "avx2", rows: 6, cols: 16, pack: packAVX2, multiply: multiplyAVX2,
+		unpack: unpackAVX2, scales: scalesAVX}
+	avx512fKernels = kernels{name: "avx512f", rows: 14, cols: 32, pack: packAVX512, multiply: multiplyAVX512,
+		unpack: unpackAVX512, scales: scalesAVX}
+	avx512BF16Kernels = kernels{name: "avx512_bf16", rows: 14, cols: 32, pairs: true, pack: packAVX512, multiply: multiplyAVX512,
+		unpack: unpackAVX512, scales: scalesAVX}
 )
 
 func kernelsOf(s set) *kernels {
@@ -95,4 +99,63 @@ func packAVX2(dst unsafe.Pointer, width int, src operand, lanes, k int, f format
 	if f == roundedF32 && src.dtype != numeric.BF16 {
 		round2(dst, roundUp(k, stepAlign)*width)
 	}
+}
+
+// unpacker is what the assembly packs quantised panels with: k places of lanes lanes of src, whose rows are ld bytes
+// apart, and their scales lds bytes, from place at of a block on, to steps that are stride bytes apart.
+type unpacker func(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+var (
+	unpackRows512   = byFormat(transpose512NF4, transpose512Int8)
+	unpackPairs512  = byFormat(transposePairs512NF4, transposePairs512Int8)
+	unpackAcross512 = byFormat(across512NF4, across512Int8)
+	unpackPairsOf   = byFormat(acrossPairs512NF4, acrossPairs512Int8)
+	unpackRows2     = byFormat(transpose2NF4, transpose2Int8)
+	unpackAcross2   = byFormat(across2NF4, across2Int8)
+)
+
+func byFormat(nf4, int8 unpacker) [quant.Int8 + 1]unpacker {
+	return [...]unpacker{quant.NF4: nf4, quant.Int8: int8}
+}
+
+func unpackAVX512(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format) {
+	across, rows := unpackAcross512[c.m.Format], unpackRows512[c.m.Format]
+	if f == pairsBF16 {
+		across, rows = unpackPairsOf[c.m.Format], unpackPairs512[c.m.Format]
+	}
+	if forward {
+		for l := 0; l < lanes; l += 16 {
+			c.unpack(rows, unsafe.Add(dst, 4*l), 32, l, min(16, lanes-l), k)
+		}
+	} else {
+		c.unpack(across, dst, 32, 0, lanes, k)
+	}
+	if f == roundedF32 {
+		round512(dst, roundUp(k, stepAlign)*32)
+	}
+}
+
+func unpackAVX2(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format) {
+	if forward {
+		for l := 0; l < lanes; l += 8 {
+			c.unpack(unpackRows2[c.m.Format], unsafe.Add(dst, 4*l), 16, l, min(8, lanes-l), k)
+		}
+	} else {
+		c.unpack(unpackAcross2[c.m.Format], dst, 16, 0, lanes, k)
+	}
+	if f == roundedF32 {
+		round2(dst, roundUp(k, stepAlign)*16)
+	}
+}
+
+// unpack calls the assembly for the rows from row on.
+func (c codes) unpack(call unpacker, dst unsafe.Pointer, width, row, lanes, k int) {
+	c = c.at(row, 0)
+	src, ld := c.first()
+	call(src, ld, c.scales, 4*c.perRow, c.col%quant.Block, dst, 4*width, lanes, k)
+}
+
+func scalesAVX(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int) {
+	nestedScales(dst, n, rows, unsafe.Pointer(&m.Scales[0]), first, perRow,
+		unsafe.Pointer(&m.Factors[0]), unsafe.Pointer(&quant.ScaleValues), m.Offset)
 }

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 const (
@@ -23,6 +24,7 @@ type product struct {
 	n      int
 	packed *Packed // the left operand, packed ahead; nil: pack a
 	a, b   operand
+	quant  *quant.Matrix // the right operand, where it is quantised; b then has its strides alone
 	c, add []float32
 	ldc    int
 	ldadd  int
@@ -160,14 +162,23 @@ func (p *product) panelSize(steps int) int { return roundUp(steps, stepAlign) * 
 
 // packPanels packs g panels from panel j on.
 func (p *product) packPanels(work *worker, j, g, k0, k, steps int) {
+	cols := p.e.ker.cols
+	work.panels = grow(work.panels, g*p.panelSize(steps))
+	if p.quant != nil {
+		p.packQuantised(work, j, g, k0, k, steps)
+		return
+	}
+	p.packLanes(work, p.b.at(j*cols, k0), p.n-j*cols, g, k, steps)
+}
+
+// packLanes packs lanes x k of src to g panels.
+func (p *product) packLanes(work *worker, src operand, lanes, g, k, steps int) {
 	size, cols := p.panelSize(steps), p.e.ker.cols
-	work.panels = grow(work.panels, g*size)
-	each := p.slice(k, p.b)
+	each := p.slice(k, src)
 	for s := 0; s < k; s += each {
 		for q := range g {
-			col := (j + q) * cols
 			dst := unsafe.Pointer(&work.panels[q*size+s/p.red.places*cols])
-			p.e.ker.pack(dst, cols, p.b.at(col, k0+s), min(cols, p.n-col), min(each, k-s), p.format)
+			p.e.ker.pack(dst, cols, src.at(q*cols, s), min(cols, lanes-q*cols), min(each, k-s), p.format)
 		}
 	}
 }

@@ -194,7 +194,7 @@ func TestVectorWidthDoesNotMatter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
 	x := random(rng, m*k)
 	for _, d := range dtypes {
-		w := Weight{d, n, k, encode(random(rng, n*k), d)}
+		w := Weight{DType: d, Rows: n, Cols: k, Data: encode(random(rng, n*k), d)}
 		for _, c := range []Compute{F32, BF16} {
 			var results [2][]float32
 			b := View{x, 1, k} // any numbers

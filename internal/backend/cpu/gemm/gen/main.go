@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"math"
 	"os"
+
+	"github.com/biolora/biolora/internal/quant"
 )
 
 func main() {
@@ -53,6 +56,15 @@ func generate() (code, decl []byte, err error) {
 		a.transpose2(d)
 		a.across2(d)
 	}
+	for _, q := range quantisedFormats {
+		a.unpackRows512(q, false)
+		a.unpackRows512(q, true)
+		a.unpackAcross512(q)
+		a.unpackAcrossPairs512(q)
+		a.unpackRows2(q)
+		a.unpackAcross2(q)
+	}
+	a.nestedScales()
 	a.round512()
 	a.round2()
 	a.constants()
@@ -111,7 +123,7 @@ func (a *assembler) load512(d dtype, mem, mask string, z int) {
 	}
 }
 
-// constants writes the shuffles that interleave two rows of words.
+// constants writes the shuffles that interleave two rows of words, the numbers of lanes, and the code book of nf4.
 func (a *assembler) constants() {
 	for _, c := range []struct {
 		name  string
@@ -124,7 +136,11 @@ func (a *assembler) constants() {
 		fmt.Fprintf(&a.code, "GLOBL %s<>(SB), RODATA|NOPTR, $64\n", c.name)
 	}
 	fmt.Fprintf(&a.code, "\nDATA lanes<>+0(SB)/8, $0x0000000100000000\nDATA lanes<>+8(SB)/8, $0x0000000300000002\n"+
-		"DATA lanes<>+16(SB)/8, $0x0000000500000004\nDATA lanes<>+24(SB)/8, $0x0000000700000006\nGLOBL lanes<>(SB), RODATA|NOPTR, $32\n")
+		"DATA lanes<>+16(SB)/8, $0x0000000500000004\nDATA lanes<>+24(SB)/8, $0x0000000700000006\nGLOBL lanes<>(SB), RODATA|NOPTR, $32\n\n")
+	for i, v := range quant.Values {
+		fmt.Fprintf(&a.code, "DATA nf4Values<>+%d(SB)/4, $0x%08x\n", 4*i, math.Float32bits(v))
+	}
+	fmt.Fprintf(&a.code, "GLOBL nf4Values<>(SB), RODATA|NOPTR, $64\n")
 }
 
 // table lists the kernels by their number of rows.

@@ -259,6 +259,15 @@ func (a *assembler) transpose2(d dtype) {
 			a.op("CMOVQGT R12, R10")
 		}
 	}
+	a.transpose8()
+	a.op("ADDQ $%d, SI", 8*d.size)
+	a.op("SUBQ $8, R9")
+	a.op("JG groups")
+	a.end()
+}
+
+// transpose8 transposes the 8x8 dwords of Y0...Y7 and stores the steps; it uses all registers.
+func (a *assembler) transpose8() {
 	for i := range 4 {
 		a.op("VUNPCKLPS Y%d, Y%d, Y%d", 2*i+1, 2*i, 8+2*i)
 		a.op("VUNPCKHPS Y%d, Y%d, Y%d", 2*i+1, 2*i, 9+2*i)
@@ -278,10 +287,6 @@ func (a *assembler) transpose2(d dtype) {
 		a.op("VMOVUPS Y%d, (DI)", 8+r)
 		a.op("ADDQ R8, DI")
 	}
-	a.op("ADDQ $%d, SI", 8*d.size)
-	a.op("SUBQ $8, R9")
-	a.op("JG groups")
-	a.end()
 }
 
 // across2: 8 neighbouring lanes to float32 steps; fewer only of F32. It stores 8 lanes like transpose2.
