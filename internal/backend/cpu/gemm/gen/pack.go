@@ -189,9 +189,11 @@ func (a *assembler) acrossPairs512(d dtype) {
 	a.op("VMOVDQU64 interleaveLow<>(SB), Z30")
 	a.op("VMOVDQU64 interleaveHigh<>(SB), Z31")
 	row := func(z int) {
+		for line := 0; line < cols512*d.size; line += 64 {
+			a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512)+line)
+		}
 		if d == bf16 {
 			a.op("VMOVDQU16.Z (SI), K1, Z%d", z)
-			a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512))
 			return
 		}
 		a.load512(d, "(SI)", "K1", 28)
