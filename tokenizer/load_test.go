@@ -19,7 +19,7 @@ const (
 	badModel = `"type": "BPE", ` + okVocab + `, "merges": `
 )
 
-func writeFiles(t *testing.T, files map[string]string) string {
+func writeFiles(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {

@@ -123,7 +123,7 @@ func TestStoriesGolden(t *testing.T) {
 	}
 }
 
-func lines(t *testing.T, path string) [][]byte {
+func lines(t testing.TB, path string) [][]byte {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
