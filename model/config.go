@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 )
 
 // ConfigFile is the name of the file that describes a model, beside its weights.
-const ConfigFile = "config.json"
+const ConfigFile = weights.ConfigFile
 
 // Config is what config.json says of a decoder, with the defaults of Transformers for what it leaves out. The fields
 // have Hugging Face's names.
@@ -60,19 +59,18 @@ type RopeConfig struct {
 
 // The largest sizes that are plausible; far beyond any model, and small enough that no product of two overflows.
 const (
-	maxConfigBytes = 16 << 20
-	maxSize        = 1<<31 - 1
-	maxLayers      = 10_000
+	maxSize   = 1<<31 - 1
+	maxLayers = 10_000
 )
 
-// ReadConfig reads config.json in dir. See ParseConfig.
-func ReadConfig(dir string) (Config, []string, error) {
-	path := filepath.Join(dir, ConfigFile)
-	o, err := strictjson.ReadObject(path, maxConfigBytes)
+// ReadConfig reads the configuration of the checkpoint at path: config.json in a directory, else what params.json or a
+// GGUF file says in its place. See ParseConfig.
+func ReadConfig(path string) (Config, []string, error) {
+	o, file, err := weights.ReadConfig(path)
 	if err != nil {
 		return Config{}, nil, err
 	}
-	return parseConfig(o, path)
+	return parseConfig(o, file)
 }
 
 // ParseConfig reads a config.json as Transformers 5 does (LlamaConfig, MistralConfig, modeling_rope_utils). What would
@@ -379,6 +377,9 @@ func CheckStored(dir string, c *Config, ckpt *weights.Checkpoint) error {
 		}
 		if !bad {
 			continue
+		}
+		if ckpt.Format() == weights.GGUF {
+			return fmt.Errorf("%s: tensor %s is %s %v, a format that cannot be read", t.File, t.Name, t.Type, t.Shape)
 		}
 		method := "which " + ConfigFile + " does not name"
 		if c.QuantMethod != "" {

@@ -1,6 +1,13 @@
 package model
 
-import "github.com/biolora/biolora/internal/backend"
+import (
+	"context"
+
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/numeric"
+)
 
 // OpenOn is Open on a given backend, for tests.
-func OpenOn(dir string, o Options, be backend.Backend) (*Model, error) { return open(dir, o, be) }
+func OpenOn(dir string, o Options, be backend.Backend) (*Model, error) {
+	return open(context.Background(), dir, o, be, numeric.F32)
+}

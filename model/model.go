@@ -1,11 +1,11 @@
 package model
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu"
@@ -30,6 +30,11 @@ type Options struct {
 	// input), or "auto" (also ""): all if that takes at most half of the memory that is free. It never changes a
 	// result.
 	Activations string
+	// CacheDir is where weights go that have to be converted before they can be computed with; "": see
+	// weights.PrepareOptions.
+	CacheDir string
+	// Progress is told how many bytes of weights are converted, of how many. It may be nil.
+	Progress func(done, total int64)
 }
 
 // Model is an open checkpoint.
@@ -59,14 +64,23 @@ type Model struct {
 	prep              prepared
 }
 
-// Open maps the checkpoint in dir and checks that it has the tensors that its config.json asks for, all problems at
-// once. It reads no matrix: a checkpoint of any size opens at once.
-func Open(dir string, o Options) (*Model, error) {
+// Open is OpenContext without an end.
+func Open(path string, o Options) (*Model, error) { return OpenContext(context.Background(), path, o) }
+
+// OpenContext maps the checkpoint at path, a directory or a .gguf file, and checks that it has the tensors that its
+// configuration asks for, all problems at once. It reads no matrix: a checkpoint of any size opens at once. Only one
+// whose weights do not lie in its files as they are computed with is converted first, into a file that is found again
+// the next time (see weights.Checkpoint.Prepare); the end of ctx ends that.
+func OpenContext(ctx context.Context, path string, o Options) (*Model, error) {
 	be, err := newBackend(o)
 	if err != nil {
 		return nil, err
 	}
-	m, err := open(dir, o, be)
+	blocks := numeric.F32
+	if be.Compute() == "bf16" {
+		blocks = numeric.BF16
+	}
+	m, err := open(ctx, path, o, be, blocks)
 	if err != nil {
 		be.Close()
 		return nil, err
@@ -89,20 +103,23 @@ func newBackend(o Options) (*cpu.Backend, error) {
 	return cpu.New(cpu.Options{Compute: compute, Threads: o.Threads, Features: o.CPUFeatures})
 }
 
-// open is Open on any backend.
-func open(dir string, o Options, be backend.Backend) (*Model, error) {
-	cfg, warnings, err := ReadConfig(dir)
+// open is OpenContext on any backend, which computes with blocks of fewer bits as that format.
+func open(ctx context.Context, path string, o Options, be backend.Backend, blocks numeric.DType) (*Model, error) {
+	ckpt, err := weights.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	ckpt, err := weights.Open(dir)
-	if err != nil {
-		return nil, err
+	m := &Model{dir: path, opts: o, ckpt: ckpt, be: be}
+	d, err := Describe(ckpt)
+	if err == nil {
+		m.cfg, m.warnings = d.Config, d.Warnings
+		err = ckpt.Prepare(ctx, weights.PrepareOptions{CacheDir: o.CacheDir, DType: blocks, Progress: o.Progress})
 	}
-	m := &Model{dir: dir, cfg: cfg, opts: o, ckpt: ckpt, be: be, warnings: warnings}
-	if err := m.build(); err != nil {
-		ckpt.Close()
-		return nil, err
+	if err == nil {
+		err = m.build()
+	}
+	if err != nil {
+		return nil, errors.Join(err, ckpt.Close())
 	}
 	return m, nil
 }
@@ -110,9 +127,6 @@ func open(dir string, o Options, be backend.Backend) (*Model, error) {
 // build makes the decoder's parts from the checkpoint's tensors.
 func (m *Model) build() (err error) {
 	c := &m.cfg
-	if err := CheckStored(m.ckpt.Dir(), c, m.ckpt); err != nil {
-		return err
-	}
 	if m.rope, err = NewRope(m.cfg); err != nil {
 		return err
 	}
@@ -123,7 +137,7 @@ func (m *Model) build() (err error) {
 	m.env = &op.Env{Backend: m.be}
 	m.params = &Params{be: m.be}
 	m.trainSum, m.evalSum = m.be.NewSum(), m.be.NewSum()
-	l := &loader{m: m, used: map[string]bool{}}
+	l := &loader{m: m}
 	m.embed, m.head = l.embeddings()
 	for i := range c.NumHiddenLayers {
 		m.layers = append(m.layers, l.layer(i))
@@ -132,59 +146,29 @@ func (m *Model) build() (err error) {
 	if m.head != nil {
 		m.linears = append(m.linears, &Linear{m: m, l: m.head})
 	}
-	m.warnings = append(m.warnings, l.unused()...)
 	return errors.Join(l.errs...)
 }
 
-// loader looks tensors up and gathers what is wrong with them.
+// loader gives the decoder's parts their tensors, which Describe has checked, and gathers what is wrong.
 type loader struct {
 	m    *Model
-	used map[string]bool
 	errs []error
 }
 
-func (l *loader) fail(format string, a ...any) { l.errs = append(l.errs, fmt.Errorf(format, a...)) }
-
-// tensor returns a tensor of the given shape in a format that can be computed with.
-func (l *loader) tensor(name string, shape ...int) (weights.Tensor, bool) {
-	t, ok := l.m.ckpt.Tensor(name)
-	l.used[name] = true
-	if !ok {
-		l.fail("%s: tensor %s is missing, want shape %v", l.m.dir, name, shape)
-		return t, false
-	}
-	if !slices.Equal(t.Shape, shape) {
-		l.fail("%s: tensor %s has shape %v, config.json asks for %v", t.File, name, t.Shape, shape)
-		return t, false
-	}
-	if t.DType != numeric.F32 && t.DType != numeric.F16 && t.DType != numeric.BF16 {
-		l.fail("%s: tensor %s is stored as %s; F32, F16 and BF16 are supported", t.File, name, t.DType)
-		return t, false
-	}
-	return t, true
-}
-
 func (l *loader) matrix(name string, rows, cols int) backend.Weight {
-	t, ok := l.tensor(name, rows, cols)
-	if !ok {
-		return nil
-	}
+	t, _ := l.m.ckpt.Tensor(name)
 	w, err := l.m.be.NewWeight(backend.Matrix{Name: name, DType: t.DType, Rows: rows, Cols: cols, Data: t.Data})
 	if err != nil {
-		l.fail("%s: %w", t.File, err)
+		l.errs = append(l.errs, fmt.Errorf("%s: %w", t.File, err))
 	}
 	return w
 }
 
 func (l *loader) vector(name string, n int) backend.Vector {
-	t, ok := l.tensor(name, n)
-	if !ok {
-		return nil
-	}
+	t, _ := l.m.ckpt.Tensor(name)
 	v := make([]float32, n)
 	if err := t.Elements(v, 0); err != nil {
 		l.errs = append(l.errs, err)
-		return nil
 	}
 	return l.m.be.NewVector(v)
 }
@@ -229,51 +213,26 @@ const (
 	headTensor  = "lm_head.weight"
 )
 
-// embeddings loads the table and the head. A tied checkpoint may store either.
+// embeddings loads the table and the head, which are one matrix in a tied model.
 func (l *loader) embeddings() (*backend.Embedding, *backend.Linear) {
 	c := &l.m.cfg
-	table, head := embedTensor, headTensor
-	if c.TieWordEmbeddings {
-		if _, ok := l.m.ckpt.Tensor(embedTensor); !ok {
-			if _, ok := l.m.ckpt.Tensor(headTensor); ok {
-				table = headTensor
-			}
-		}
-		head = table
-		l.used[embedTensor], l.used[headTensor] = true, true
-	}
-	w := l.matrix(table, c.VocabSize, c.HiddenSize)
+	w := l.matrix(c.Stored(l.m.ckpt)[0].Name, c.VocabSize, c.HiddenSize)
 	h := w
-	if head != table {
-		h = l.matrix(head, c.VocabSize, c.HiddenSize)
+	if !c.TieWordEmbeddings {
+		h = l.matrix(headTensor, c.VocabSize, c.HiddenSize)
 	}
 	return &backend.Embedding{Vocab: c.VocabSize, Dim: c.HiddenSize, Weight: w, Padding: c.PadTokenID},
 		&backend.Linear{Name: "lm_head", In: c.HiddenSize, Out: c.VocabSize, Weight: h, Site: uint32(8 * c.NumHiddenLayers)}
 }
 
-// unused tells of tensors that the decoder has no place for.
-func (l *loader) unused() []string {
-	var names []string
-	for _, n := range l.m.ckpt.Names() {
-		if !l.used[n] && !strings.HasSuffix(n, "rotary_emb.inv_freq") {
-			names = append(names, n)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	list := strings.Join(names[:min(len(names), 5)], ", ")
-	if len(names) > 5 {
-		list += ", ..."
-	}
-	return []string{fmt.Sprintf("%s: %d tensors are not used: %s", l.m.dir, len(names), list)}
-}
-
 // Close unmaps the checkpoint; the model and what came from it must not be used any more.
 func (m *Model) Close() error { return errors.Join(m.be.Close(), m.ckpt.Close()) }
 
-// Dir is the directory that was opened.
+// Dir is what was opened: the directory of the checkpoint, or a .gguf file.
 func (m *Model) Dir() string { return m.dir }
+
+// Cache is the file of converted weights that is in use; "" where there is none. See Options.CacheDir.
+func (m *Model) Cache() string { return m.ckpt.Cache() }
 
 // Config is what config.json says.
 func (m *Model) Config() Config { return m.cfg }

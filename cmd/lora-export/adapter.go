@@ -12,19 +12,13 @@ import (
 	"github.com/biolora/biolora/model"
 )
 
-// openModel checks that the base model is complete, and returns its configuration and its modules.
-func openModel(dir string) (cfg model.Config, modules []lora.Module, warnings []string, err error) {
-	m, err := model.Open(dir, model.Options{})
-	if err != nil {
-		return cfg, nil, nil, err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	cfg = m.Config()
+// modules lists what of the base model an adapter may change.
+func modules(d *model.Description) []lora.Module {
 	var linears []lora.Module
-	for _, l := range m.Linears() {
-		linears = append(linears, lora.Module{Name: l.Name(), In: l.In(), Out: l.Out()})
+	for _, l := range d.Linears {
+		linears = append(linears, lora.Module{Name: l.Name, In: l.In, Out: l.Out})
 	}
-	return cfg, lora.Decoder(linears, cfg.VocabSize, cfg.HiddenSize), m.Warnings(), nil
+	return lora.Decoder(linears, d.Config.VocabSize, d.Config.HiddenSize)
 }
 
 // readAdapter reads the adapter in dir, which must fit the modules, and returns what it changes, by name.

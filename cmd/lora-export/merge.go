@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/atomicfile"
+	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/model/weights"
@@ -19,10 +20,19 @@ import (
 
 // merge is the command of that name.
 type merge struct {
-	Model     string `required:"" placeholder:"DIR" help:"Base model: a Hugging Face checkpoint directory."`
+	Model     string `required:"" placeholder:"DIR|FILE" help:"Base model: a checkpoint directory, or a .gguf file."`
 	Adapter   string `required:"" placeholder:"DIR" help:"Adapter: a PEFT directory."`
 	Out       string `required:"" placeholder:"DIR" help:"Where the merged checkpoint goes: a new or empty directory."`
+	DType     string `name:"dtype" placeholder:"f32|f16|bf16" enum:",f32,f16,bf16" default:"" help:"Format of all weights. Without it each keeps its own; quantised ones become bf16."`
 	Overwrite bool   `help:"Write to a directory that is not empty; replaces only what lora-export wrote."`
+}
+
+// dtypes are the values of --dtype, and how config.json spells them.
+var dtypes = map[string]struct {
+	format numeric.DType
+	name   string
+}{
+	"f32": {numeric.F32, "float32"}, "f16": {numeric.F16, "float16"}, "bf16": {numeric.BF16, "bfloat16"},
 }
 
 // update is what an adapter makes of the matrix of one module.
@@ -35,55 +45,69 @@ type update struct {
 }
 
 // run merges. Everything that can be checked is checked before anything is written.
-func (c *merge) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (c *merge) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	start := time.Now()
-	cfg, modules, warnings, err := openModel(c.Model)
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		fmt.Fprintln(stderr, "lora-export: warning:", w)
-	}
-	updates, err := readAdapter(c.Adapter, modules, cfg.TieWordEmbeddings)
-	if err != nil {
-		return err
-	}
 	ckpt, err := weights.Open(c.Model)
 	if err != nil {
 		return err
 	}
-	defer ckpt.Close()
-	p, err := makePlan(&cfg, ckpt, updates)
+	defer func() { err = errors.Join(err, ckpt.Close()) }()
+	d, err := model.Describe(ckpt)
 	if err != nil {
 		return err
 	}
-	copies, err := sideFiles(c.Model)
+	for _, w := range d.Warnings {
+		fmt.Fprintln(stderr, "lora-export: warning:", w)
+	}
+	updates, err := readAdapter(c.Adapter, modules(d), d.Config.TieWordEmbeddings)
 	if err != nil {
 		return err
 	}
-	names := slices.Concat(ckpt.Outputs(), copies, []string{model.ConfigFile})
+	p, err := makePlan(&d.Config, ckpt, updates)
+	if err != nil {
+		return err
+	}
+	copied, err := ckpt.Rewrite(p.changes, dtypes[c.DType].format)
+	if err != nil {
+		return err
+	}
+	copies, err := sideFiles(ckpt)
+	if err != nil {
+		return err
+	}
+	names := slices.Concat(copied.Files(), copies, []string{model.ConfigFile})
 	out := &output{path: c.Out, overwrite: c.Overwrite}
-	if err := out.check(names, c.Model, c.Adapter); err != nil {
+	if err := out.check(names, ckpt.Dir(), c.Adapter); err != nil {
 		return err
 	}
 	err = out.fill(names, func(dir string) error {
-		if err := ckpt.Rewrite(ctx, dir, p.changes); err != nil {
+		if err := copied.Write(ctx, dir); err != nil {
 			return err
 		}
-		if err := copyFiles(dir, c.Model, copies); err != nil {
+		if err := copyFiles(dir, ckpt.Dir(), copies); err != nil {
 			return err
 		}
-		return writeConfig(dir, c.Model, p.untied)
+		return c.writeConfig(dir, ckpt, p.untied)
 	})
 	if err != nil {
 		return err
 	}
-	if p.untied {
+	c.tell(stdout, ckpt, p.untied, copies)
+	fmt.Fprintf(stdout, "merged %d modules of %s into %s: %s, %s of weights in %.1f s\n",
+		len(updates), c.Adapter, c.Model, c.Out, size(copied.Bytes()), time.Since(start).Seconds())
+	return nil
+}
+
+// tell says what is not as one might think.
+func (c *merge) tell(stdout io.Writer, ckpt *weights.Checkpoint, untied bool, copies []string) {
+	if untied {
 		fmt.Fprintln(stdout, "embed_tokens and lm_head are two matrices now: both are stored, and tie_word_embeddings is false")
 	}
-	fmt.Fprintf(stdout, "merged %d modules of %s into %s: %s, %s of weights in %.1f s\n",
-		len(updates), c.Adapter, c.Model, c.Out, size(ckpt.Bytes()), time.Since(start).Seconds())
-	return nil
+	tokenizer := func(name string) bool { return name == "tokenizer.json" || name == "tokenizer.model" }
+	if ckpt.Format() == weights.GGUF && !slices.ContainsFunc(copies, tokenizer) {
+		fmt.Fprintf(stdout, "the tokenizer is a part of %s and no file that could be copied: put the model's tokenizer files into %s\n",
+			ckpt.Files()[0], c.Out)
+	}
 }
 
 // size writes a number of bytes in decimal units.
@@ -103,16 +127,20 @@ var sidePatterns = []string{
 	"LICENSE*", "USE_POLICY*", "NOTICE*",
 }
 
-// sideFiles lists the files in dir that sidePatterns name.
-func sideFiles(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+// sideFiles lists the files beside the weights that sidePatterns name. Those beside a .gguf file that was named itself
+// may belong to other models.
+func sideFiles(ckpt *weights.Checkpoint) ([]string, error) {
+	if ckpt.Path() != ckpt.Dir() {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(ckpt.Dir())
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, e := range entries {
 		// Stat, not the entry: a checkpoint in Hugging Face's cache consists of links.
-		if info, err := os.Stat(filepath.Join(dir, e.Name())); err != nil || !info.Mode().IsRegular() {
+		if info, err := os.Stat(filepath.Join(ckpt.Dir(), e.Name())); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		if isSideFile(e.Name()) {
@@ -150,26 +178,43 @@ func copyFile(to, from string) error {
 	})
 }
 
-// writeConfig copies config.json. In that of a model that is no longer tied it changes the one key.
-func writeConfig(to, from string, untied bool) error {
-	const key = "tie_word_embeddings"
-	to, from = filepath.Join(to, model.ConfigFile), filepath.Join(from, model.ConfigFile)
-	if !untied {
-		return copyFile(to, from)
-	}
-	data, err := os.ReadFile(from)
+// writeConfig copies config.json, with what the merged model has otherwise, or writes the one that was made of what
+// the checkpoint has in its place.
+func (c *merge) writeConfig(dir string, ckpt *weights.Checkpoint, untied bool) error {
+	o, from, err := ckpt.Config()
 	if err != nil {
 		return err
 	}
-	o, err := strictjson.ParseObject(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", from, err)
+	to := filepath.Join(dir, model.ConfigFile)
+	made := filepath.Base(from) != model.ConfigFile
+	if !made && !untied && c.DType == "" {
+		return copyFile(to, from)
 	}
-	o.Set(key, false)
+	if untied {
+		o.Set("tie_word_embeddings", false)
+	}
+	c.setDType(o, made)
 	return atomicfile.Write(to, func(w io.Writer) error {
 		_, err := w.Write(strictjson.Format(o))
 		return err
 	})
+}
+
+// setDType names the format of the weights, under the key that is there: Transformers has had two. Only quantised
+// weights, whose configuration is made, have no name, and are bfloat16 now.
+func (c *merge) setDType(o *strictjson.Object, made bool) {
+	const old, now = "torch_dtype", "dtype"
+	key := old
+	if _, ok := o.Get(now); ok {
+		key = now
+	}
+	_, named := o.Get(key)
+	switch {
+	case c.DType != "":
+		o.Set(key, dtypes[c.DType].name)
+	case made && !named:
+		o.Set(key, dtypes["bf16"].name)
+	}
 }
 
 func exists(path string) bool {

@@ -115,7 +115,7 @@ func (b base) write(t *testing.T) string {
 		"config.json": fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "intermediate_size": %d, "num_hidden_layers": 1,
 			"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16, "tie_word_embeddings": %v, "rms_norm_eps": 1e-05}`,
 			vocab, hidden, inner, b.tied != ""),
-		"tokenizer.json": "{}", "LICENSE.txt": "free", "pytorch_model.bin": "old", "notes.txt": "mine",
+		"tokenizer.json": "{}", "LICENSE.txt": "free", "tf_model.h5": "old", "notes.txt": "mine",
 	}
 	maps.Copy(files, b.extra)
 	for name, text := range files {
@@ -425,9 +425,9 @@ func TestMergeErrors(t *testing.T) {
 		model, adapter string
 		want           string
 	}{
-		"no model":           {filepath.Join(good, "x"), goodAdapter, "config.json: no such file"},
+		"no model":           {filepath.Join(good, "x"), goodAdapter, "no such file or directory"},
 		"no adapter":         {good, good, "adapter_config.json: no such file"},
-		"no weights":         {broken(func(dir string) { os.Remove(filepath.Join(dir, weights.SingleFile)) }), goodAdapter, "neither model.safetensors nor"},
+		"no weights":         {broken(func(dir string) { os.Remove(filepath.Join(dir, weights.SingleFile)) }), goodAdapter, "no weights: neither model.safetensors nor"},
 		"missing tensors":    {broken(func(dir string) { must(t, safetensors.WriteFile(filepath.Join(dir, weights.SingleFile), nil, nil)) }), goodAdapter, "tensor model.norm.weight is missing"},
 		"other shape":        {good, adapter{`, "target_modules": ["q_proj"]`, map[string][2]int{qProj: {hidden, hidden + 2}}, nil}.write(t), "has shape [2, 10], want [2, 8]"},
 		"other module":       {good, adapter{`, "target_modules": ["q_proj"]`, map[string][2]int{"model.layers.7.self_attn.q_proj": {hidden, hidden}}, nil}.write(t), "model.layers.7.self_attn.q_proj"},

@@ -24,11 +24,20 @@ func constant(v float32) func([]float32, int, int) error {
 	}
 }
 
+// rewrite plans and writes a copy.
+func rewrite(ctx context.Context, c *Checkpoint, out string, changes []Change) error {
+	r, err := c.Rewrite(changes, numeric.Invalid)
+	if err != nil {
+		return err
+	}
+	return r.Write(ctx, out)
+}
+
 func TestRewrite(t *testing.T) {
 	dir, out := sharded(t), t.TempDir()
 	c := open(t, dir)
 	var calls [][2]int
-	err := c.Rewrite(context.Background(), out, []Change{
+	err := rewrite(context.Background(), c, out, []Change{
 		{Name: "w", Rows: func(dst []float32, from, to int) error {
 			calls = append(calls, [2]int{from, to})
 			copy(dst, []float32{1 + math.Float32frombits(0x3a000000), 1 + 3*math.Float32frombits(0x3a000000), -7, 0})
@@ -85,17 +94,21 @@ func TestRewrite(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	outputs := c.Outputs()
+	r, err := c.Rewrite([]Change{{Name: "head", Like: "embed", Rows: constant(2)}}, numeric.Invalid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := r.Files()
 	slices.Sort(outputs)
 	if !slices.Equal(names, outputs) {
-		t.Errorf("wrote %q, Outputs says %q", names, outputs)
+		t.Errorf("wrote %q, Files says %q", names, outputs)
 	}
 }
 
 func TestRewriteUnchangedIsTheSame(t *testing.T) {
 	dir, out := t.TempDir(), t.TempDir()
 	writeShard(t, dir, SingleFile, source("a", numeric.F64, []int{2}, 1, 2), source("b", numeric.F16, []int{0, 3}))
-	if err := open(t, dir).Rewrite(context.Background(), out, nil); err != nil {
+	if err := rewrite(context.Background(), open(t, dir), out, nil); err != nil {
 		t.Fatal(err)
 	}
 	want, _ := os.ReadFile(filepath.Join(dir, SingleFile))
@@ -124,7 +137,7 @@ func TestRewriteInBlocks(t *testing.T) {
 		}
 		return nil
 	}}
-	if err := c.Rewrite(context.Background(), out, []Change{change}); err != nil {
+	if err := rewrite(context.Background(), c, out, []Change{change}); err != nil {
 		t.Fatal(err)
 	}
 	got := values(t, open(t, out), "a")
@@ -137,7 +150,7 @@ func TestRewriteInBlocks(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	change.Rows = func([]float32, int, int) error { cancel(); return nil }
 	out = t.TempDir()
-	if err := c.Rewrite(ctx, out, []Change{change}); !errors.Is(err, context.Canceled) {
+	if err := rewrite(ctx, c, out, []Change{change}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if entries, _ := os.ReadDir(out); len(entries) != 0 {
@@ -164,21 +177,21 @@ func TestRewriteErrors(t *testing.T) {
 		{[]Change{{Name: "w", Rows: func([]float32, int, int) error { return boom }}}, "boom"},
 	} {
 		out := t.TempDir()
-		err := c.Rewrite(context.Background(), out, e.changes)
+		err := rewrite(context.Background(), c, out, e.changes)
 		if err == nil || !strings.HasSuffix(err.Error(), e.want) {
 			t.Errorf("got  %v\nwant %s", err, e.want)
 		}
 	}
-	if err := c.Rewrite(context.Background(), filepath.Join(dir, "."), nil); err == nil || err.Error() != dir+": cannot be written into itself" {
+	if err := rewrite(context.Background(), c, filepath.Join(dir, "."), nil); err == nil || err.Error() != dir+": cannot be written into itself" {
 		t.Error(err)
 	}
-	if err := c.Rewrite(context.Background(), filepath.Join(dir, "x"), nil); !errors.Is(err, os.ErrNotExist) {
+	if err := rewrite(context.Background(), c, filepath.Join(dir, "x"), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	bad := t.TempDir()
 	writeShard(t, bad, SingleFile, source("a", numeric.F32, []int{2}, 1, float32(math.Inf(1))))
 	want := filepath.Join(bad, SingleFile) + ": tensor a: element 1 is +Inf"
-	if err := open(t, bad).Rewrite(context.Background(), t.TempDir(), nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+	if err := rewrite(context.Background(), open(t, bad), t.TempDir(), nil); err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

@@ -42,7 +42,8 @@ func (t Tensor) Rows(dst []float32, from, to int) error {
 }
 
 // Elements converts len(dst) elements to float32, row-major, from the given one on. F32, F16 and BF16 convert exactly,
-// F64 is rounded to nearest even; any other format is an error.
+// as do blocks of fewer bits; F64 is rounded to nearest even, and what is then infinite though it was not is an error.
+// Any other format is an error. Several goroutines may call it at once.
 func (t Tensor) Elements(dst []float32, from int) error {
 	if !t.DType.Float() {
 		return t.errorf("%s cannot be read as floating point", t.Type)
@@ -51,27 +52,71 @@ func (t Tensor) Elements(dst []float32, from int) error {
 		return t.errorf("elements [%d, %d) are asked for, there are %d", from, from+len(dst), n)
 	}
 	return mmap.Guard(func() error {
-		decode(dst, t.DType, t.Data[from*t.DType.Size():])
-		return nil
+		size := t.DType.Size()
+		if t.layout == nil {
+			return t.decode(dst, from, t.Data[from*size:])
+		}
+		if t.DType == numeric.F32 {
+			return t.layout.fill(raw(dst), from)
+		}
+		return t.inPieces(from, len(dst), func(data []byte, at int) error {
+			return t.decode(dst[at-from:][:len(data)/size], at, data)
+		})
 	})
+}
+
+// inPieces gives do the n elements from the given one on, as they are in the format, some at a time.
+func (t Tensor) inPieces(from, n int, do func(data []byte, from int) error) error {
+	size := t.DType.Size()
+	if t.layout == nil {
+		return do(t.Data[from*size:(from+n)*size], from)
+	}
+	const piece = 1 << 16
+	buf := make([]byte, min(piece, n*size))
+	for n > 0 {
+		b := buf[:min(len(buf), n*size)]
+		if err := t.layout.fill(b, from); err != nil {
+			return err
+		}
+		if err := do(b, from); err != nil {
+			return err
+		}
+		from, n = from+len(b)/size, n-len(b)/size
+	}
+	return nil
+}
+
+// decode converts elements whose first is number from of the tensor.
+func (t Tensor) decode(dst []float32, from int, src []byte) error {
+	decode(dst, t.DType, src)
+	if t.DType != numeric.F64 {
+		return nil
+	}
+	for i, v := range dst {
+		if x := math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:])); v-v != 0 && x-x == 0 {
+			return t.errorf("element %d%s: %g does not fit F32", from+i, position(from+i, t.Shape), x)
+		}
+	}
+	return nil
 }
 
 // CheckFinite returns an error that names the first element that is infinite or not a number. Formats that are not
 // floating point have none.
 func (t Tensor) CheckFinite() error {
-	i := -1
-	err := mmap.Guard(func() error {
-		i = firstNotFinite(t.DType, t.Data)
+	if !t.DType.Float() {
 		return nil
+	}
+	return mmap.Guard(func() error {
+		return t.inPieces(0, t.Len(), func(data []byte, from int) error {
+			i := firstNotFinite(t.DType, data)
+			if i < 0 {
+				return nil
+			}
+			v := make([]float32, 1)
+			decode(v, t.DType, data[i*t.DType.Size():])
+			return t.notFinite(from+i, v[0])
+		})
 	})
-	if err != nil || i < 0 {
-		return err
-	}
-	v := make([]float32, 1)
-	if err := t.Elements(v, i); err != nil {
-		return err
-	}
-	return t.notFinite(i, v[0])
 }
 
 func (t Tensor) notFinite(i int, v float32) error {
@@ -175,4 +220,9 @@ func find16(data []byte, mask uint16) int {
 		}
 	}
 	return -1
+}
+
+// torchNames are the formats as config.json spells them.
+var torchNames = map[numeric.DType]string{
+	numeric.F32: "float32", numeric.F16: "float16", numeric.BF16: "bfloat16", numeric.F64: "float64",
 }

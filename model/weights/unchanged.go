@@ -6,7 +6,7 @@ import "errors"
 // now. It costs a system call a file.
 func (c *Checkpoint) Unchanged() error {
 	var errs []error
-	for _, s := range c.shards {
+	for _, s := range c.open {
 		if err := s.Unchanged(); err != nil { // no errors take no memory
 			errs = append(errs, err)
 		}

@@ -1,16 +1,20 @@
-// Package weights reads a Hugging Face checkpoint directory as named tensors that stay in their files until they are
-// used, and writes a changed copy of one shard by shard.
+// Package weights opens a checkpoint in any of the forms that LLaMA models come in, as named tensors that stay in their
+// files until they are used, and writes a changed copy in Hugging Face's form.
+//
+// The forms are safetensors and PyTorch's .bin (one file, or shards with an index), Meta's consolidated.*.pth with
+// params.json, and GGUF. Whatever the form, the tensors have the names, shapes and orders of rows and columns that
+// Hugging Face gives them. Opening costs neither time nor memory for the data. What does not lie in a file as it is
+// computed with (columns in several shards, rows in Meta's rotary order, quantised blocks, float64) can be read at any
+// time; Prepare converts it once, so that it can be used in place.
 package weights
 
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"iter"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/biolora/biolora/internal/numeric"
@@ -18,221 +22,75 @@ import (
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
-// The names that Hugging Face gives to the files of a checkpoint.
-const (
-	SingleFile = "model.safetensors"
-	IndexFile  = "model.safetensors.index.json"
-)
-
-const maxIndex = 100_000_000 // bytes; the index of a large model has some hundred thousand
-
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
 	Name  string
-	DType numeric.DType // numeric.Invalid where package numeric has no such format
-	Type  string        // the format as the file names it: "BF16", "F8_E4M3"
+	DType numeric.DType // of the values; numeric.Invalid where package numeric has no such format or it cannot be read
+	Type  string        // the format as the file names it: "BF16", "F8_E4M3", "Q4_K"
 	Shape []int         // empty for a scalar
-	Data  []byte        // row-major, little-endian; mapped, possibly unaligned; not to be written to
-	File  string        // the path of the file that holds it
+	// Data is the values in the format DType, row-major, little-endian; mapped, possibly unaligned; not to be written
+	// to. It is nil for values that do not lie so in the file, until Prepare has converted them.
+	Data []byte
+	File string // the path of the file that holds it, or the first part of it
+
+	layout layout // gives the values where Data does not; nil if nothing but Data can
+	blocks bool   // the file has blocks of fewer bits, which the values are decoded from
+	stored int64  // bytes in the files
 }
 
-// Checkpoint is an open checkpoint directory.
+// Bytes is what the tensor takes in the checkpoint's files.
+func (t Tensor) Bytes() int64 { return t.stored }
+
+// Checkpoint is an open checkpoint. It may be used by several goroutines at once, but for Prepare and Close.
 type Checkpoint struct {
-	dir     string
-	shards  []*safetensors.File
-	tensors []Tensor
-	byName  map[string]int
-	index   *strictjson.Object // nil without an index file
+	path, dir string
+	format    string
+	files     []string
+	open      []openFile // the files, and that of converted tensors
+	tensors   []Tensor
+	byName    map[string]int
+	shards    []*safetensors.File // of a checkpoint in Hugging Face's form, for Rewrite
+	index     *strictjson.Object  // nil without an index file
+	config    func() (*strictjson.Object, string, error)
+	warnings  []string
+	cache     string // the path of the file that Prepare made or found
 }
 
-// Open maps the weights in dir: model.safetensors, or the shards that model.safetensors.index.json names. It takes
-// neither time nor memory for the data. A problem with the shards is reported for all of them at once.
-func Open(dir string) (*Checkpoint, error) {
-	c := &Checkpoint{dir: dir, byName: map[string]int{}}
-	single, index := filepath.Join(dir, SingleFile), filepath.Join(dir, IndexFile)
-	var err error
-	switch {
-	case exists(single):
-		err = c.openShards([]string{SingleFile}, nil)
-	case exists(index):
-		err = c.openIndex(index)
-	default:
-		err = noWeights(dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+// openFile is a file that is mapped.
+type openFile interface {
+	io.Closer
+	Unchanged() error
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
+// The forms of checkpoints.
+const (
+	Safetensors = "safetensors"
+	Pickle      = "pickle"
+	Meta        = "meta"
+	GGUF        = "gguf"
+)
 
-// noWeights says what there is in place of what is looked for.
-func noWeights(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	var found []string
-	for _, e := range entries {
-		for _, pattern := range []string{"*.bin", "*.bin.index.json", "*.gguf", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.safetensors", "*.safetensors.index.json"} {
-			if ok, _ := filepath.Match(pattern, e.Name()); ok {
-				found = append(found, e.Name())
-				break
-			}
-		}
-	}
-	missing := fmt.Errorf("%s: neither %s nor %s: %w", dir, SingleFile, IndexFile, fs.ErrNotExist)
-	if len(found) == 0 {
-		return missing
-	}
-	return fmt.Errorf("%w; found %s, which cannot be read: only safetensors under these names can", missing, list(found))
-}
+// Format is the form that the checkpoint has on the disk: "safetensors", "pickle", "meta" or "gguf".
+func (c *Checkpoint) Format() string { return c.format }
 
-// openIndex reads the index and opens the shards it names.
-func (c *Checkpoint) openIndex(path string) error {
-	o, err := strictjson.ReadObject(path, maxIndex)
-	if err != nil {
-		return err
-	}
-	c.index = o
-	want, err := parseIndex(o)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	files := slices.Sorted(maps.Keys(want))
-	return c.openShards(files, want)
-}
+// Path returns what was given to Open.
+func (c *Checkpoint) Path() string { return c.path }
 
-// parseIndex returns the tensors that each file should hold, in the order of the index.
-func parseIndex(o *strictjson.Object) (map[string][]string, error) {
-	v, ok := o.Get("weight_map")
-	if !ok {
-		return nil, errors.New("weight_map is missing")
-	}
-	m, ok := v.(*strictjson.Object)
-	if !ok {
-		return nil, fmt.Errorf("weight_map: want an object, got %s", strictjson.Kind(v))
-	}
-	if len(m.Keys) == 0 {
-		return nil, errors.New("weight_map is empty")
-	}
-	want := map[string][]string{}
-	bad := map[string]bool{}
-	var errs []error
-	for _, name := range m.Keys {
-		v, _ := m.Get(name)
-		file, ok := v.(string)
-		if !ok {
-			errs = append(errs, fmt.Errorf("weight_map: %q: want a file name, got %s", name, strictjson.Kind(v)))
-			continue
-		}
-		if err := checkFileName(file); err != nil && !bad[file] {
-			bad[file] = true
-			errs = append(errs, fmt.Errorf("weight_map: %q: %w", name, err))
-		}
-		want[file] = append(want[file], name)
-	}
-	return want, errors.Join(errs...)
-}
-
-// checkFileName lets an index name only files that lie beside it.
-func checkFileName(file string) error {
-	switch {
-	case file == "" || file == "." || file == ".." || strings.ContainsAny(file, "/\\:\x00") || !filepath.IsLocal(file):
-		return fmt.Errorf("%q is not a plain file name", file)
-	case !strings.HasSuffix(file, ".safetensors"):
-		return fmt.Errorf("%q is not a safetensors file", file)
-	}
-	return nil
-}
-
-// openShards opens files, which should hold the tensors in want (nil: whatever they hold). It closes what it opened
-// if anything is wrong.
-func (c *Checkpoint) openShards(files []string, want map[string][]string) error {
-	var errs []error
-	for _, file := range files {
-		path := filepath.Join(c.dir, file)
-		s, err := safetensors.Open(path)
-		if errors.Is(err, fs.ErrNotExist) && want != nil {
-			err = fmt.Errorf("%s is missing; %s says that it holds %s", path, IndexFile, list(want[file]))
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		c.shards = append(c.shards, s)
-		errs = append(errs, missingTensors(s, want[file]))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return errors.Join(err, c.Close())
-	}
-	if err := c.collect(owners(want)); err != nil {
-		return errors.Join(err, c.Close())
-	}
-	return nil
-}
-
-func missingTensors(s *safetensors.File, want []string) error {
-	var missing []string
-	for _, name := range want {
-		if _, ok := s.Tensor(name); !ok {
-			missing = append(missing, name)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s does not hold %s, though %s says so", s.Path(), list(missing), IndexFile)
-}
-
-// owners turns the tensors of each file into the file of each tensor.
-func owners(want map[string][]string) map[string]string {
-	owner := map[string]string{}
-	for file, names := range want {
-		for _, name := range names {
-			owner[name] = file
-		}
-	}
-	return owner
-}
-
-// collect lists the tensors of all shards. The index says which shard counts where two hold the same name; tensors
-// that the index leaves out belong to the checkpoint too, as they do for Transformers.
-func (c *Checkpoint) collect(owner map[string]string) error {
-	var errs []error
-	for _, s := range c.shards {
-		file := filepath.Base(s.Path())
-		for t := range s.All() {
-			if o, ok := owner[t.Name]; ok && o != file {
-				continue
-			}
-			if i, ok := c.byName[t.Name]; ok {
-				errs = append(errs, fmt.Errorf("%s: tensor %s is in %s too, and %s does not say which counts",
-					s.Path(), t.Name, c.tensors[i].File, IndexFile))
-				continue
-			}
-			c.byName[t.Name] = len(c.tensors)
-			c.tensors = append(c.tensors, Tensor{t.Name, t.DType, t.Type, t.Shape, t.Data, s.Path()})
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Dir returns the directory as it was given to Open.
+// Dir returns the directory of the files.
 func (c *Checkpoint) Dir() string { return c.dir }
 
-// Files returns the paths of the shards.
-func (c *Checkpoint) Files() []string {
-	files := make([]string, len(c.shards))
-	for i, s := range c.shards {
-		files[i] = s.Path()
-	}
-	return files
-}
+// Files returns the paths of the files with weights.
+func (c *Checkpoint) Files() []string { return slices.Clone(c.files) }
+
+// Cache returns the path of the file with converted tensors that is in use since Prepare; "" if there is none.
+func (c *Checkpoint) Cache() string { return c.cache }
+
+// Config returns what config.json says of the model, and the path that it was read from. Where that is params.json or
+// the metadata of a GGUF file, it is translated into Hugging Face's names.
+func (c *Checkpoint) Config() (*strictjson.Object, string, error) { return c.config() }
+
+// Warnings tells what of params.json or of a GGUF file's metadata is not understood and was passed over.
+func (c *Checkpoint) Warnings() []string { return c.warnings }
 
 // Names returns the tensors' names in the order of the files.
 func (c *Checkpoint) Names() []string {
@@ -255,30 +113,75 @@ func (c *Checkpoint) Tensor(name string) (Tensor, bool) {
 	return c.tensors[i], true
 }
 
-// Bytes is the size of all tensors.
+// Bytes is the size of all tensors in the files.
 func (c *Checkpoint) Bytes() int64 {
 	var n int64
 	for i := range c.tensors {
-		n += int64(len(c.tensors[i].Data))
+		n += c.tensors[i].stored
 	}
 	return n
 }
 
-// Close unmaps the files. The tensors' Data must not be touched afterwards.
+// Close unmaps the files. The tensors must not be used afterwards.
 func (c *Checkpoint) Close() error {
 	var errs []error
-	for _, s := range c.shards {
+	for _, s := range c.open {
 		errs = append(errs, s.Close())
 	}
-	c.shards, c.tensors, c.byName = nil, nil, nil
+	c.open, c.shards, c.tensors, c.byName = nil, nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// add lists a tensor. Names must be unique.
+func (c *Checkpoint) add(t Tensor) error {
+	if i, ok := c.byName[t.Name]; ok {
+		return fmt.Errorf("%s: tensor %s is in %s too", t.File, printable(t.Name), c.tensors[i].File)
+	}
+	c.byName[t.Name] = len(c.tensors)
+	c.tensors = append(c.tensors, t)
+	return nil
+}
+
+// warn tells of keys that mean nothing here.
+func (c *Checkpoint) warn(path string, keys []string) {
+	if len(keys) > 0 {
+		c.warnings = append(c.warnings, fmt.Sprintf("%s: unknown keys, ignored: %s", path, list(keys)))
+	}
+}
+
+// printable keeps a name from a stranger's file from the terminal, and short.
+func printable(s string) string {
+	q := quoted(s)
+	return q[1 : len(q)-1]
+}
+
+// quoted is printable in quotation marks.
+func quoted(s string) string {
+	if len(s) > 120 {
+		s = s[:120] + "..."
+	}
+	return strconv.Quote(s)
 }
 
 // list writes up to three names and the number of the others.
 func list(names []string) string {
 	const most = 3
-	if len(names) <= most {
-		return strings.Join(names, ", ")
+	var out []string
+	for _, n := range names[:min(len(names), most)] {
+		out = append(out, printable(n))
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	if len(names) <= most {
+		return strings.Join(out, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(out, ", "), len(names)-most)
+}
+
+// join is errors.Join for lists that a stranger's file makes long.
+func join(errs []error) error {
+	const most = 20
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) > most {
+		errs = append(errs[:most:most], fmt.Errorf("and %d more problems", len(errs)-most))
+	}
+	return errors.Join(errs...)
 }

@@ -156,15 +156,15 @@ func TestTensorsBesideTheIndex(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	const good = "a.safetensors"
+	const noWeightsText = "%s: no weights: neither model.safetensors nor pytorch_model.bin, each in one file or with an index, nor Meta's consolidated files, nor a .gguf file: file does not exist"
 	type files map[string]string
 	for name, c := range map[string]struct {
 		files files
 		want  string // %s: the directory
 	}{
-		"nothing":            {files{"config.json": "{}"}, "%s: neither model.safetensors nor model.safetensors.index.json: file does not exist"},
-		"pickle":             {files{"pytorch_model.bin": ""}, "%s: neither model.safetensors nor model.safetensors.index.json: file does not exist; found pytorch_model.bin, which cannot be read: only safetensors under these names can"},
-		"other formats":      {files{"consolidated.00.pth": "", "x.gguf": "", "tf_model.h5": "", "pytorch_model.bin.index.json": ""}, "%s: neither model.safetensors nor model.safetensors.index.json: file does not exist; found consolidated.00.pth, pytorch_model.bin.index.json, tf_model.h5 and 1 more, which cannot be read: only safetensors under these names can"},
-		"adapter":            {files{"adapter_model.safetensors": ""}, "%s: neither model.safetensors nor model.safetensors.index.json: file does not exist; found adapter_model.safetensors, which cannot be read: only safetensors under these names can"},
+		"nothing":            {files{"config.json": "{}"}, noWeightsText},
+		"other formats":      {files{"tf_model.h5": "", "model-00001-of-00002.safetensors": "", "flax_model.msgpack": "", "x.ckpt": ""}, noWeightsText + "; found flax_model.msgpack, model-00001-of-00002.safetensors, tf_model.h5 and 1 more, which is not read under such a name"},
+		"adapter":            {files{"adapter_model.safetensors": ""}, noWeightsText + "; found adapter_model.safetensors, which is not read under such a name"},
 		"truncated":          {files{SingleFile: "abc"}, "%s/model.safetensors: not a safetensors file: 3 bytes, want at least 8"},
 		"bad index":          {files{IndexFile: "{\n\"weight_map\": x}"}, "%s/model.safetensors.index.json: line 2, byte 16: want a value, got 'x'"},
 		"key twice":          {files{IndexFile: `{"weight_map": {"a": "a", "a": "b"}}`}, `%s/model.safetensors.index.json: line 1, byte 26: key "a" is there twice`},
@@ -176,7 +176,7 @@ func TestOpenErrors(t *testing.T) {
 		"absolute":           {files{IndexFile: `{"weight_map": {"a": "/a.safetensors"}}`}, `%s/model.safetensors.index.json: weight_map: "a": "/a.safetensors" is not a plain file name`},
 		"backslash":          {files{IndexFile: `{"weight_map": {"a": "b\\a.safetensors"}}`}, `%s/model.safetensors.index.json: weight_map: "a": "b\\a.safetensors" is not a plain file name`},
 		"empty name":         {files{IndexFile: `{"weight_map": {"a": ""}}`}, `%s/model.safetensors.index.json: weight_map: "a": "" is not a plain file name`},
-		"pickled shard":      {files{IndexFile: `{"weight_map": {"a": "a.bin"}}`}, `%s/model.safetensors.index.json: weight_map: "a": "a.bin" is not a safetensors file`},
+		"pickled shard":      {files{IndexFile: `{"weight_map": {"a": "a.bin"}}`}, `%s/model.safetensors.index.json: weight_map: "a": "a.bin" is not a .safetensors file`},
 		"missing shards":     {files{IndexFile: `{"weight_map": {"1": "b.safetensors", "2": "b.safetensors", "3": "c.safetensors", "4": "b.safetensors", "5": "b.safetensors", "6": "b.safetensors"}}`}, "%[1]s/b.safetensors is missing; model.safetensors.index.json says that it holds 1, 2, 4 and 2 more\n%[1]s/c.safetensors is missing; model.safetensors.index.json says that it holds 3"},
 		"missing tensor":     {files{IndexFile: `{"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}`}, "%[1]s/a.safetensors does not hold y, though model.safetensors.index.json says so"},
 		"one shard is wrong": {files{IndexFile: `{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}`, "b.safetensors": ""}, "%[1]s/b.safetensors: not a safetensors file: 0 bytes, want at least 8"},
@@ -296,7 +296,7 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
-		want, err := parseIndex(o)
+		want, err := parseIndex(o, ".safetensors")
 		if err != nil {
 			return
 		}
