@@ -106,11 +106,11 @@ func (r *Report) summary() {
 	if r.run.Note != "" {
 		r.line("", "%s", r.run.Note)
 	}
-	r.line("parameters", "%s trained, %s in all", count(p.TrainableParameters), count(p.TotalParameters))
+	r.line("parameters", "%s trained, %s in all", visible.Count(p.TrainableParameters), visible.Count(p.TotalParameters))
 	r.line("data", "%s", strings.Join(r.run.Data, ", "))
 	r.line("rows", "%d read: %d to train on, %d held out; %d cut at %d tokens, %d skipped without a label, %d bad",
 		rows.Read, rows.Train, rows.Eval, rows.Cut, p.MaxSeqLength, rows.NoLabel, rows.Bad)
-	r.line("tokens", "%s to read, %s to learn", count(rows.Tokens), count(rows.LabelTokens))
+	r.line("tokens", "%s to read, %s to learn", visible.Count(rows.Tokens), visible.Count(rows.LabelTokens))
 	r.line("steps", "%d, %d of them warm-up (%.3g epochs)", p.Steps, p.WarmupSteps, p.Epochs)
 	r.line("output", "%s", r.run.Output)
 	for _, warning := range append(append([]string(nil), r.run.Warnings...), p.Warnings...) {
@@ -211,13 +211,4 @@ func after(loss float64) string {
 
 func duration(seconds float64) string {
 	return time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
-}
-
-// count writes a number with its thousands apart.
-func count(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -117,14 +117,6 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-func TestCount(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 6738415616: "6,738,415,616"} {
-		if got := count(n); got != want {
-			t.Errorf("count(%d) = %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestShorten(t *testing.T) {
 	long := strings.Repeat("é", maxPiece+10)
 	got := shorten(long)

@@ -1,4 +1,4 @@
-// Package visible makes text that comes from files fit to be shown to a person.
+// Package visible makes text and numbers fit to be shown to a person, whatever file they come from.
 package visible
 
 import (
@@ -28,4 +28,13 @@ func Text(s string) string {
 // steers tells control and direction characters from text.
 func steers(c rune) bool {
 	return c != '\n' && c != '\t' && (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c))
+}
+
+// Count writes a number with its thousands apart.
+func Count(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

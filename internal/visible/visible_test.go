@@ -16,6 +16,14 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 6738415616: "6,738,415,616", -999: "-999", -1000: "-1,000"} {
+		if got := Count(n); got != want {
+			t.Errorf("Count(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
+
 func FuzzText(f *testing.F) {
 	for _, s := range []string{"plain\n", "\x1b[31m", "\u202e", "\xff\xfe", "\x00\r", "\u009b2J"} {
 		f.Add(s)
