@@ -101,73 +101,119 @@ func Dequantize(dst []float32, t Type, src []byte) error {
 }
 
 func decodeF32(dst []float32, src []byte) {
+	src = src[:4*len(dst)]
 	for i := range dst {
-		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i : 4*i+4]))
 	}
 }
 
 func decodeF64(dst []float32, src []byte) {
+	src = src[:8*len(dst)]
 	for i := range dst {
-		dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:])))
+		dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(src[8*i : 8*i+8])))
 	}
 }
 
 func decodeF16(dst []float32, src []byte) {
+	src = src[:2*len(dst)]
 	for i := range dst {
-		dst[i] = half(src[2*i:])
+		dst[i] = half(src[2*i : 2*i+2])
 	}
 }
 
 func decodeBF16(dst []float32, src []byte) {
+	src = src[:2*len(dst)]
 	for i := range dst {
-		dst[i] = numeric.BF16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
+		dst[i] = numeric.BF16ToF32(binary.LittleEndian.Uint16(src[2*i : 2*i+2]))
 	}
 }
 
 // half reads the float16 at the start of b.
 func half(b []byte) float32 { return numeric.F16ToF32(binary.LittleEndian.Uint16(b)) }
 
+// In the loops below shifts are by constants and indices run over whole arrays: that is what makes them fast in Go. The
+// wider formats put eight numbers together at once, a byte each in a uint64, whose lowest byte is the first of them.
+
+// ones times a byte is eight of that byte.
+const ones = 0x0101010101010101
+
+// eight reads 8 bytes at i.
+func eight(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i : i+8]) }
+
+// minus takes n off each of 8 bytes, all below 128 and n too: none borrows from the next.
+func minus(x, n uint64) uint64 { return (x | 128*ones) - n*ones ^ 128*ones }
+
+// scale8 is y = d * x for 8 signed bytes.
+func scale8(y *[8]float32, x uint64, d float32) {
+	y[0] = d * float32(int8(x))
+	y[1] = d * float32(int8(x>>8))
+	y[2] = d * float32(int8(x>>16))
+	y[3] = d * float32(int8(x>>24))
+	y[4] = d * float32(int8(x>>32))
+	y[5] = d * float32(int8(x>>40))
+	y[6] = d * float32(int8(x>>48))
+	y[7] = d * float32(int8(x>>56))
+}
+
+// affine8 is y = d * x - m for 8 bytes.
+func affine8(y *[8]float32, x uint64, d, m float32) {
+	y[0] = float32(d*float32(uint8(x))) - m
+	y[1] = float32(d*float32(uint8(x>>8))) - m
+	y[2] = float32(d*float32(uint8(x>>16))) - m
+	y[3] = float32(d*float32(uint8(x>>24))) - m
+	y[4] = float32(d*float32(uint8(x>>32))) - m
+	y[5] = float32(d*float32(uint8(x>>40))) - m
+	y[6] = float32(d*float32(uint8(x>>48))) - m
+	y[7] = float32(d*float32(uint8(x>>56))) - m
+}
+
 // blockQ4_0 reads: scale d, 16 bytes with the elements 0-15 in their low and 16-31 in their high nibbles.
 func blockQ4_0(y *[32]float32, b *[18]byte) {
 	d := half(b[:])
-	for i, q := range b[2:] {
-		y[i&15] = d * float32(int(q&15)-8)
-		y[i&15+16] = d * float32(int(q>>4)-8)
+	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
+	for i, q := range (*[16]byte)(b[2:]) {
+		low[i] = d * float32(int(q&15)-8)
+		high[i] = d * float32(int(q>>4)-8)
 	}
 }
 
 // blockQ4_1 reads: scale d, minimum m, nibbles as in Q4_0.
 func blockQ4_1(y *[32]float32, b *[20]byte) {
 	d, m := half(b[:]), half(b[2:])
-	for i, q := range b[4:] {
-		y[i&15] = float32(d*float32(q&15)) + m
-		y[i&15+16] = float32(d*float32(q>>4)) + m
+	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
+	for i, q := range (*[16]byte)(b[4:]) {
+		low[i] = float32(d*float32(q&15)) + m
+		high[i] = float32(d*float32(q>>4)) + m
 	}
 }
 
 // blockQ5_0 reads: scale d, 32 fifth bits, nibbles as in Q4_0.
 func blockQ5_0(y *[32]float32, b *[22]byte) {
-	d, high := half(b[:]), binary.LittleEndian.Uint32(b[2:])
-	for i, q := range b[6:] {
-		y[i&15] = d * float32(int(uint32(q&15)|high>>i&1<<4)-16)
-		y[i&15+16] = d * float32(int(uint32(q>>4)|high>>(i+16)&1<<4)-16)
+	d, fifth := half(b[:]), binary.LittleEndian.Uint32(b[2:])
+	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
+	for i, q := range (*[16]byte)(b[6:]) {
+		low[i] = d * float32(int(uint32(q&15)|fifth<<4&16)-16)
+		high[i] = d * float32(int(uint32(q>>4)|fifth>>12&16)-16)
+		fifth >>= 1
 	}
 }
 
 // blockQ5_1 reads: scale d, minimum m, 32 fifth bits, nibbles as in Q4_0.
 func blockQ5_1(y *[32]float32, b *[24]byte) {
-	d, m, high := half(b[:]), half(b[2:]), binary.LittleEndian.Uint32(b[4:])
-	for i, q := range b[8:] {
-		y[i&15] = float32(d*float32(uint32(q&15)|high>>i&1<<4)) + m
-		y[i&15+16] = float32(d*float32(uint32(q>>4)|high>>(i+16)&1<<4)) + m
+	d, m, fifth := half(b[:]), half(b[2:]), binary.LittleEndian.Uint32(b[4:])
+	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
+	for i, q := range (*[16]byte)(b[8:]) {
+		low[i] = float32(d*float32(int(uint32(q&15)|fifth<<4&16))) + m
+		high[i] = float32(d*float32(int(uint32(q>>4)|fifth>>12&16))) + m
+		fifth >>= 1
 	}
 }
 
 // blockQ8_0 reads: scale d, 32 signed bytes.
 func blockQ8_0(y *[32]float32, b *[34]byte) {
 	d := half(b[:])
-	for i, q := range b[2:] {
-		y[i] = float32(int8(q)) * d
+	for i := 0; i < 32; i += 8 {
+		scale8((*[8]float32)(y[i:]), eight(b[2:], i), d)
 	}
 }
 
@@ -176,31 +222,50 @@ func blockQ8_0(y *[32]float32, b *[34]byte) {
 // elements 0-31 of 128, the next the elements 32-63, and so on.
 func blockQ2K(y *[256]float32, b *[84]byte) {
 	d, dmin := half(b[80:]), half(b[82:])
-	for s := range 16 {
-		scale := d * float32(b[s]&15)
-		least := dmin * float32(b[s]>>4)
-		q := (*[16]byte)(b[16+s>>3*32+s&1*16:])
-		shift := s >> 1 & 3 * 2
-		out := (*[16]float32)(y[16*s:])
-		for i := range out {
-			out[i] = float32(scale*float32(q[i]>>shift&3)) - least
+	var scale, least [16]float32
+	for i, s := range (*[16]byte)(b[:]) {
+		scale[i], least[i] = d*float32(s&15), dmin*float32(s>>4)
+	}
+	for part := range 4 { // 16 bytes: of each 32 of 128 elements the first or second 16
+		s := part>>1*8 + part&1
+		y0, y1, y2, y3 := quarters(y, part)
+		d0, d1, d2, d3 := scale[s], scale[s+2], scale[s+4], scale[s+6]
+		m0, m1, m2, m3 := least[s], least[s+2], least[s+4], least[s+6]
+		for i, q := range (*[16]byte)(b[16+16*part:]) {
+			y0[i] = float32(d0*float32(q&3)) - m0
+			y1[i] = float32(d1*float32(q>>2&3)) - m1
+			y2[i] = float32(d2*float32(q>>4&3)) - m2
+			y3[i] = float32(d3*float32(q>>6)) - m3
 		}
 	}
+}
+
+// quarters returns the elements 0-15 (part 0) or 16-31 (part 1) of each 32 of the first 128 of y, or of its second 128
+// (parts 2 and 3).
+func quarters(y *[256]float32, part int) (y0, y1, y2, y3 *[16]float32) {
+	z := (*[112]float32)(y[part>>1*128+part&1*16:])
+	return (*[16]float32)(z[:]), (*[16]float32)(z[32:]), (*[16]float32)(z[64:]), (*[16]float32)(z[96:])
 }
 
 // blockQ3K reads: 32 bytes whose bit j is the third bit of the elements 32j-32j+31, 64 bytes of 2-bit numbers as in
 // Q2_K, 16 scales of 6 bits in 12 bytes, scale of the scales d. Where the third bit is not set, 4 is taken off.
 func blockQ3K(y *[256]float32, b *[110]byte) {
 	d := half(b[108:])
-	high := (*[32]byte)(b[:])
-	for s := range 16 {
-		scale := d * float32(scaleQ3K((*[12]byte)(b[96:]), s))
-		q := (*[16]byte)(b[32+s>>3*32+s&1*16:])
-		h := (*[16]byte)(high[s&1*16:])
-		shift, bit := s>>1&3*2, s>>1
-		out := (*[16]float32)(y[16*s:])
-		for i := range out {
-			out[i] = scale * float32(int(q[i]>>shift&3|h[i]>>bit&1<<2)-4)
+	var scale [16]float32
+	for i := range scale {
+		scale[i] = d * float32(scaleQ3K((*[12]byte)(b[96:]), i))
+	}
+	for part := range 4 {
+		s := part>>1*8 + part&1
+		y0, y1, y2, y3 := quarters(y, part)
+		d0, d1, d2, d3 := scale[s], scale[s+2], scale[s+4], scale[s+6]
+		shift := part >> 1 * 4 & 7
+		for i := 0; i < 16; i += 8 {
+			q, t := eight(b[32+16*part:], i), eight(b[part&1*16:], i)>>shift
+			scale8((*[8]float32)(y0[i:]), minus(q&(3*ones)|t<<2&(4*ones), 4), d0)
+			scale8((*[8]float32)(y1[i:]), minus(q>>2&(3*ones)|t<<1&(4*ones), 4), d1)
+			scale8((*[8]float32)(y2[i:]), minus(q>>4&(3*ones)|t&(4*ones), 4), d2)
+			scale8((*[8]float32)(y3[i:]), minus(q>>6&(3*ones)|t>>1&(4*ones), 4), d3)
 		}
 	}
 }
@@ -216,40 +281,40 @@ func scaleQ3K(b *[12]byte, s int) int {
 // 128 bytes of nibbles: of each 32 bytes the low ones are the elements 0-31 of 64, the high ones the next 32.
 func blockQ4K(y *[256]float32, b *[144]byte) {
 	d, dmin := half(b[:]), half(b[2:])
-	for s := range 8 {
-		sc, m := scaleQ4K((*[12]byte)(b[4:]), s)
-		scale, least := d*float32(sc), dmin*float32(m)
-		q := (*[32]byte)(b[16+s>>1*32:])
-		shift := s & 1 * 4
-		out := (*[32]float32)(y[32*s:])
-		for i := range out {
-			out[i] = float32(scale*float32(q[i]>>shift&15)) - least
+	scales := (*[12]byte)(b[4:])
+	for part := range 4 {
+		d0, m0 := scaleQ4K(d, dmin, scales, 2*part)
+		d1, m1 := scaleQ4K(d, dmin, scales, 2*part+1)
+		low, high := (*[32]float32)(y[64*part:]), (*[32]float32)(y[64*part+32:])
+		for i, q := range (*[32]byte)(b[16+32*part:]) {
+			low[i] = float32(d0*float32(q&15)) - m0
+			high[i] = float32(d1*float32(q>>4)) - m1
 		}
 	}
 }
 
-// scaleQ4K is scale and minimum s of 8. Of the first four, each has its own byte; of the others, the low 4 bits are in
-// the last 4 bytes and the high 2 on top of the first eight.
-func scaleQ4K(b *[12]byte, s int) (scale, least uint8) {
+// scaleQ4K is scale and minimum s of 8, times d and dmin. Of the first four, each has its own byte; of the others, the
+// low 4 bits are in the last 4 bytes and the high 2 on top of the first eight.
+func scaleQ4K(d, dmin float32, b *[12]byte, s int) (scale, least float32) {
 	if s < 4 {
-		return b[s] & 63, b[s+4] & 63
+		return d * float32(b[s]&63), dmin * float32(b[s+4]&63)
 	}
-	return b[s+4]&15 | b[s-4]>>6<<4, b[s+4]>>4 | b[s]>>6<<4
+	return d * float32(b[s+4]&15|b[s-4]>>6<<4), dmin * float32(b[s+4]>>4|b[s]>>6<<4)
 }
 
 // blockQ5K reads: d, dmin and scales as in Q4_K, 32 bytes whose bit j is the fifth bit of the elements 32j-32j+31,
 // nibbles as in Q4_K.
 func blockQ5K(y *[256]float32, b *[176]byte) {
 	d, dmin := half(b[:]), half(b[2:])
-	high := (*[32]byte)(b[16:])
-	for s := range 8 {
-		sc, m := scaleQ4K((*[12]byte)(b[4:]), s)
-		scale, least := d*float32(sc), dmin*float32(m)
-		q := (*[32]byte)(b[48+s>>1*32:])
-		shift := s & 1 * 4
-		out := (*[32]float32)(y[32*s:])
-		for i := range out {
-			out[i] = float32(scale*float32(q[i]>>shift&15|high[i]>>s&1<<4)) - least
+	scales := (*[12]byte)(b[4:])
+	for part := range 4 {
+		d0, m0 := scaleQ4K(d, dmin, scales, 2*part)
+		d1, m1 := scaleQ4K(d, dmin, scales, 2*part+1)
+		low, high := (*[32]float32)(y[64*part:]), (*[32]float32)(y[64*part+32:])
+		for i := 0; i < 32; i += 8 {
+			q, f := eight(b[48+32*part:], i), eight(b[16:], i)>>(2*part&7)
+			affine8((*[8]float32)(low[i:]), q&(15*ones)|f<<4&(16*ones), d0, m0)
+			affine8((*[8]float32)(high[i:]), q>>4&(15*ones)|f<<3&(16*ones), d1, m1)
 		}
 	}
 }
@@ -259,14 +324,21 @@ func blockQ5K(y *[256]float32, b *[176]byte) {
 // bits of 0-31 in their lowest, of 32-63 in their next two bits, and so on.
 func blockQ6K(y *[256]float32, b *[210]byte) {
 	d := half(b[208:])
-	for s := range 16 {
-		scale := d * float32(int8(b[192+s]))
-		low := (*[16]byte)(b[s>>3*64+s&3*16:])
-		high := (*[16]byte)(b[128+s>>3*32+s&1*16:])
-		shift, pair := s>>2&1*4, s>>1&3*2
-		out := (*[16]float32)(y[16*s:])
-		for i := range out {
-			out[i] = scale * float32(int(low[i]>>shift&15|high[i]>>pair&3<<4)-32)
+	var scale [16]float32
+	for i, s := range (*[16]byte)(b[192:]) {
+		scale[i] = d * float32(int8(s))
+	}
+	for part := range 4 {
+		s := part>>1*8 + part&1
+		y0, y1, y2, y3 := quarters(y, part)
+		d0, d1, d2, d3 := scale[s], scale[s+2], scale[s+4], scale[s+6]
+		nibbles := (*[48]byte)(b[part>>1*64+part&1*16:])
+		for i := 0; i < 16; i += 8 {
+			p, q, h := eight(nibbles[:], i), eight(nibbles[32:], i), eight(b[128+16*part:], i)
+			scale8((*[8]float32)(y0[i:]), minus(p&(15*ones)|h<<4&(48*ones), 32), d0)
+			scale8((*[8]float32)(y1[i:]), minus(q&(15*ones)|h<<2&(48*ones), 32), d1)
+			scale8((*[8]float32)(y2[i:]), minus(p>>4&(15*ones)|h&(48*ones), 32), d2)
+			scale8((*[8]float32)(y3[i:]), minus(q>>4&(15*ones)|h>>2&(48*ones), 32), d3)
 		}
 	}
 }
