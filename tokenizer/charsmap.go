@@ -22,7 +22,7 @@ const (
 )
 
 // readCharsmap reads the rules: the size of the trie, the trie, the texts. All of the trie is looked at, so that matching
-// needs no checks: every node is in it, no two ways lead to the same one, and every value is the place of a text.
+// ends soon: no way through it is long or comes back, and every value is the place of a text.
 func readCharsmap(blob string) (*charsmap, error) {
 	if len(blob) > maxCharsmap {
 		return nil, fmt.Errorf("%d bytes, at most %d are plausible", len(blob), maxCharsmap)
@@ -38,8 +38,9 @@ func readCharsmap(blob string) (*charsmap, error) {
 	for i := range c.units {
 		c.units[i] = binary.LittleEndian.Uint32([]byte(blob[4+4*i : 8+4*i]))
 	}
-	seen := make([]bool, len(c.units))
-	return c, c.check(c.offset(0), 0, seen)
+	heights := make([]int16, len(c.units))
+	_, err := c.check(c.offset(0), 0, heights)
+	return c, err
 }
 
 // offset returns the place from which the children of a node are found: that for byte b is at offset ^ b.
@@ -51,31 +52,34 @@ func (c *charsmap) offset(node uint32) uint32 {
 // hasValue reports whether a key ends at a node; the value is at its offset.
 func (c *charsmap) hasValue(node uint32) bool { return c.units[node]>>8&1 == 1 }
 
-// check looks at the children of a node, whose offset is given, and at theirs.
-func (c *charsmap) check(offset uint32, depth int, seen []bool) error {
+// check looks at the children of a node, whose offset is given, and at theirs. It returns how many bytes the longest key
+// goes on from there. Keys with the same end may share nodes: heights has 1 more than the height of those that were seen.
+func (c *charsmap) check(offset uint32, depth int, heights []int16) (height int, err error) {
 	for b := uint32(1); b < 256; b++ { // no key has a byte 0
 		node := offset ^ b
 		if uint64(node) >= uint64(len(c.units)) || c.label(node) != b {
 			continue
 		}
-		switch {
-		case seen[node]:
-			return fmt.Errorf("the trie is none: two ways lead to node %d", node)
-		case depth == maxRule:
-			return fmt.Errorf("a rule is for more than %d bytes", maxRule)
-		}
-		seen[node] = true
-		next := c.offset(node)
-		if c.hasValue(node) {
-			if err := c.checkValue(next); err != nil {
-				return err
+		below := int(heights[node]) - 1
+		if below < 0 {
+			if depth == maxRule {
+				return 0, fmt.Errorf("a rule is for more than %d bytes, or the trie is none", maxRule)
 			}
+			if c.hasValue(node) {
+				if err := c.checkValue(c.offset(node)); err != nil {
+					return 0, err
+				}
+			}
+			if below, err = c.check(c.offset(node), depth+1, heights); err != nil {
+				return 0, err
+			}
+			heights[node] = int16(below) + 1
 		}
-		if err := c.check(next, depth+1, seen); err != nil {
-			return err
+		if height = max(height, below+1); depth+height > maxRule {
+			return 0, fmt.Errorf("a rule is for more than %d bytes", maxRule)
 		}
 	}
-	return nil
+	return height, nil
 }
 
 func (c *charsmap) checkValue(node uint32) error {
