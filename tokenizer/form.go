@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,8 +41,14 @@ func locate(path string) (string, error) {
 	if len(found) > 1 {
 		return "", fmt.Errorf("%s: which of these is meant? %s", path, strings.Join(found[:min(len(found), 8)], ", "))
 	}
-	return "", fmt.Errorf("%s: no tokenizer.json, tokenizer.model or .gguf file%s", path, otherForms(entries))
+	return "", &absence{fmt.Sprintf("%s: no tokenizer.json, tokenizer.model or .gguf file%s", path, otherForms(entries))}
 }
+
+// absence says that there is no tokenizer, as opposed to one that cannot be read. It is fs.ErrNotExist.
+type absence struct{ text string }
+
+func (e *absence) Error() string        { return e.text }
+func (e *absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // laterPart are the names of the second and later files of a checkpoint that was split: the first has the vocabulary.
 var laterPart = regexp.MustCompile(`-(\d*[2-9]|\d*[1-9]\d+)-of-\d+\.gguf$`)

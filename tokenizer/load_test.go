@@ -1,6 +1,8 @@
 package tokenizer
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -151,7 +153,7 @@ func TestLoadMissing(t *testing.T) {
 	}
 	dir := writeFiles(t, map[string]string{"tekken.json": "", "vocab.json": ""})
 	want := "no tokenizer.json, tokenizer.model or .gguf file (there is tekken.json, vocab.json, which cannot be read)"
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := Load(dir); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v", err)
 	}
 }
