@@ -26,8 +26,7 @@ func (r *Run) options() train.Options {
 	o.MaxGradNorm = r.MaxGradNorm
 	o.Seed = r.Seed
 	o.Shuffle = !r.NoShuffle
-	o.MaxSeqLength = r.MaxSeqLength
-	o.TrainOnInputs = r.TrainOnInputs
+	r.Rows.Options(&o)
 	o.ValSetSize = r.ValSetSize
 	o.EvalSteps = r.EvalSteps
 	o.LoadBestModelAtEnd = r.LoadBestModelAtEnd

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
@@ -38,14 +39,12 @@ var errHelp = errors.New("help")
 func defaults() Settings {
 	t, l := train.Defaults(), lora.Defaults()
 	s := Settings{
-		Template:         "alpaca",
+		Rows:             dataset.Defaults(),
 		Compute:          "auto",
 		Device:           "auto",
 		ActivationPolicy: "auto",
 
-		MaxSeqLength:       t.MaxSeqLength,
 		ValSetSize:         t.ValSetSize,
-		TrainOnInputs:      t.TrainOnInputs,
 		NoShuffle:          !t.Shuffle,
 		LearningRate:       t.LearningRate,
 		LRSchedulerType:    t.LRSchedulerType,

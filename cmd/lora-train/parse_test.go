@@ -96,7 +96,6 @@ func TestFlagForms(t *testing.T) {
 		ModulesToSave:     []string{"embed_tokens", "lm_head"},
 		LayersToTransform: []int{0, 2},
 		Data:              []string{"d", "e,f"},
-		EmptyInput:        []string{"keine, danke", "-"},
 		InitLoraWeights:   "gaussian",
 		UseRslora:         true,
 		NoShuffle:         true,
@@ -110,6 +109,9 @@ func TestFlagForms(t *testing.T) {
 		if diff := cmp.Diff(w.Field(i).Interface(), got.Field(i).Interface()); diff != "" {
 			t.Errorf("%s: %s", w.Type().Field(i).Name, diff)
 		}
+	}
+	if diff := cmp.Diff([]string{"keine, danke", "-"}, r.EmptyInput); diff != "" {
+		t.Error(diff)
 	}
 	if r.MaxSteps != 0 {
 		t.Errorf("--max-steps -1 is %d, want none", r.MaxSteps)

@@ -143,21 +143,11 @@ func (s *session) close() {
 	}
 }
 
-func (s *session) openData() error {
-	t, err := instruct.LoadTemplate(s.Template)
-	if err != nil {
+func (s *session) openData() (err error) {
+	if s.template, err = s.LoadTemplate(); err != nil {
 		return err
 	}
-	s.template = t.WithEmptyInputs(s.EmptyInput...)
-	opts := []instruct.Option{instruct.WithFields(instruct.Fields{
-		Instruction: s.FieldInstruction, Input: s.FieldInput, Output: s.FieldOutput,
-		Prompt: s.FieldPrompt, Completion: s.FieldCompletion,
-	})}
-	if s.SkipBadRows {
-		opts = append(opts, instruct.SkipBad())
-	}
-	s.data, err = instruct.OpenAll(s.Data, s.template, opts...)
-	if err != nil {
+	if s.data, err = s.Open(s.Data); err != nil {
 		return err
 	}
 	for _, bad := range s.data.BadRows() {

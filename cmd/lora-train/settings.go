@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -22,18 +23,9 @@ type Settings struct {
 	Config    string   `name:"config" group:"Input and output" placeholder:"run.yaml" help:"Read settings from a YAML file. Flags win over it."`
 	Preset    string   `name:"preset" group:"Input and output" placeholder:"NAME" help:"Start from alpaca-lora, bioinstruct or medtuned. The file and flags win over it."`
 
-	Template         string   `name:"template" group:"Data" placeholder:"NAME|FILE" help:"Prompt template: alpaca, medtuned, or a YAML file."`
-	FieldInstruction string   `name:"field-instruction" group:"Data" placeholder:"NAME" help:"Name of the instruction field in the rows."`
-	FieldInput       string   `name:"field-input" group:"Data" placeholder:"NAME" help:"Name of the input field."`
-	FieldOutput      string   `name:"field-output" group:"Data" placeholder:"NAME" help:"Name of the output field."`
-	FieldPrompt      string   `name:"field-prompt" group:"Data" placeholder:"NAME" help:"Name of the prompt field."`
-	FieldCompletion  string   `name:"field-completion" group:"Data" placeholder:"NAME" help:"Name of the completion field."`
-	EmptyInput       []string `name:"empty-input" sep:"none" group:"Data" placeholder:"TEXT" help:"One more input that counts as none. May be repeated."`
-	SkipBadRows      bool     `name:"skip-bad-rows" group:"Data" help:"Leave out rows that cannot be used, and count them."`
-	TrainOnInputs    bool     `name:"train-on-inputs" group:"Data" help:"Learn the prompt too, not only the response."`
-	NoShuffle        bool     `name:"no-shuffle" group:"Data" help:"Keep the order of the files."`
-	MaxSeqLength     int      `name:"max-seq-length" group:"Data" placeholder:"N" help:"Cut longer rows on the right. 0: the smaller of 1024 and max_position_embeddings."`
-	ValSetSize       float64  `name:"val-set-size" group:"Data" placeholder:"N" help:"Rows held out: a number from 1 on, a share below 1."`
+	dataset.Rows
+	NoShuffle  bool    `name:"no-shuffle" group:"Data" help:"Keep the order of the files."`
+	ValSetSize float64 `name:"val-set-size" group:"Data" placeholder:"N" help:"Rows held out: a number from 1 on, a share below 1."`
 
 	LoraR              int        `name:"lora-r" group:"LoRA" placeholder:"N" help:"Rank."`
 	LoraAlpha          float64    `name:"lora-alpha" group:"LoRA" placeholder:"X" help:"The branch is scaled by alpha / r."`
@@ -80,11 +72,18 @@ func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }
 
 // settings returns the fields of s, which can be set, in their order.
 func (s *Settings) settings() []setting {
-	v := reflect.ValueOf(s).Elem()
+	return fields(reflect.ValueOf(s).Elem())
+}
+
+func fields(v reflect.Value) []setting {
 	var list []setting
 	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag
-		list = append(list, setting{tag.Get("name"), tag.Get("group"), v.Field(i)})
+		f := v.Type().Field(i)
+		if f.Anonymous {
+			list = append(list, fields(v.Field(i))...)
+			continue
+		}
+		list = append(list, setting{f.Tag.Get("name"), f.Tag.Get("group"), v.Field(i)})
 	}
 	return list
 }

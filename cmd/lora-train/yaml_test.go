@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -45,7 +46,7 @@ preset:
 		TargetModules: lora.Names{Expr: `.*\.(q|v)_proj`}, ExcludeModules: lora.Names{List: []string{"down_proj"}},
 		RankPattern:       lora.Rules{{Key: "q_proj", Value: 4}, {Key: `layers\.1\.`, Value: 8}},
 		AlphaPattern:      lora.Rules{{Key: "v_proj", Value: 2.5}},
-		LayersToTransform: []int{3}, ModulesToSave: []string{"lm_head"}, EmptyInput: []string{"None"}, Seed: math.MaxUint64,
+		LayersToTransform: []int{3}, ModulesToSave: []string{"lm_head"}, Rows: dataset.Rows{EmptyInput: []string{"None"}}, Seed: math.MaxUint64,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)

@@ -1,0 +1,56 @@
+// Package dataset is how commands are told of instruction data: the settings that say how rows are read and what is
+// learnt of them, with the same names, defaults and help wherever rows are read.
+package dataset
+
+import (
+	"github.com/biolora/biolora/train"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// Rows say how rows are read and made into tokens. The tags name a flag; the key in YAML is the same name with
+// underscores.
+type Rows struct {
+	Template         string   `name:"template" group:"Data" placeholder:"NAME|FILE" help:"Prompt template: alpaca, medtuned, or a YAML file."`
+	FieldInstruction string   `name:"field-instruction" group:"Data" placeholder:"NAME" help:"Name of the instruction field in the rows."`
+	FieldInput       string   `name:"field-input" group:"Data" placeholder:"NAME" help:"Name of the input field."`
+	FieldOutput      string   `name:"field-output" group:"Data" placeholder:"NAME" help:"Name of the output field."`
+	FieldPrompt      string   `name:"field-prompt" group:"Data" placeholder:"NAME" help:"Name of the prompt field."`
+	FieldCompletion  string   `name:"field-completion" group:"Data" placeholder:"NAME" help:"Name of the completion field."`
+	EmptyInput       []string `name:"empty-input" sep:"none" group:"Data" placeholder:"TEXT" help:"One more input that counts as none. May be repeated."`
+	SkipBadRows      bool     `name:"skip-bad-rows" group:"Data" help:"Leave out rows that cannot be used, and count them."`
+	TrainOnInputs    bool     `name:"train-on-inputs" group:"Data" help:"Learn the prompt too, not only the response."`
+	MaxSeqLength     int      `name:"max-seq-length" group:"Data" placeholder:"N" help:"Cut longer rows on the right. 0: the smaller of 1024 and max_position_embeddings."`
+}
+
+// Defaults are the settings where nothing else is said: those of the packages that read and train.
+func Defaults() Rows {
+	t := train.Defaults()
+	return Rows{Template: instruct.Alpaca.Name, TrainOnInputs: t.TrainOnInputs, MaxSeqLength: t.MaxSeqLength}
+}
+
+// Options puts the settings that training knows into o.
+func (r *Rows) Options(o *train.Options) {
+	o.TrainOnInputs, o.MaxSeqLength = r.TrainOnInputs, r.MaxSeqLength
+}
+
+// LoadTemplate returns the template.
+func (r *Rows) LoadTemplate() (instruct.Template, error) {
+	t, err := instruct.LoadTemplate(r.Template)
+	return t.WithEmptyInputs(r.EmptyInput...), err
+}
+
+// Open reads the rows of files as one data set.
+func (r *Rows) Open(paths []string) (*instruct.Dataset, error) {
+	t, err := r.LoadTemplate()
+	if err != nil {
+		return nil, err
+	}
+	opts := []instruct.Option{instruct.WithFields(instruct.Fields{
+		Instruction: r.FieldInstruction, Input: r.FieldInput, Output: r.FieldOutput,
+		Prompt: r.FieldPrompt, Completion: r.FieldCompletion,
+	})}
+	if r.SkipBadRows {
+		opts = append(opts, instruct.SkipBad())
+	}
+	return instruct.OpenAll(paths, t, opts...)
+}
