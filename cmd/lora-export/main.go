@@ -1,70 +1,25 @@
-// Command lora-export turns adapters into what other programs load. "lora-export merge" adds an adapter to the weights
-// of its base model and writes a Hugging Face checkpoint.
+// Command lora-export turns adapters into what other programs load, and tells what files are. "lora-export merge" adds an
+// adapter to the weights of its base model and writes a Hugging Face checkpoint; "lora-export info" tells what a
+// checkpoint, an adapter or one of their files is.
 package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
-	"github.com/alecthomas/kong"
-)
-
-// Exit codes.
-const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 3
+	"github.com/biolora/biolora/internal/cli"
 )
 
 // commandLine is what the flags are parsed into.
 type commandLine struct {
 	Merge merge `cmd:"" help:"Add an adapter to its base model and write the result as a Hugging Face checkpoint."`
+	Info  info  `cmd:"" help:"Tell what a checkpoint, an adapter or one of their files is, and what of it is not supported."`
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+var program = cli.Program{
+	Name: "lora-export", About: "Turns LoRA adapters into what other programs load.", Stopped: ", nothing was written",
 }
 
-// command carries out a command line and returns its exit code.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var line commandLine
-	helped := false
-	k, err := kong.New(&line,
-		kong.Name("lora-export"),
-		kong.Description("Turns LoRA adapters into what other programs load.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 3 interrupted."),
-		kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { helped = true }),
-		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
-	)
-	if err != nil {
-		fmt.Fprintln(stderr, "lora-export:", err)
-		return exitFailed
-	}
-	_, err = k.Parse(args)
-	switch {
-	case helped:
-		return exitDone
-	case err != nil:
-		fmt.Fprintf(stderr, "lora-export: %v\nlora-export --help and lora-export merge --help list all flags.\n", err)
-		return exitUsage
-	}
-	switch err := line.Merge.run(ctx, stdout, stderr); {
-	case err == nil:
-		return exitDone
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "lora-export: interrupted, nothing was written")
-		return exitInterrupted
-	default:
-		fmt.Fprintln(stderr, "lora-export:", strings.ReplaceAll(err.Error(), "\n", "\n             "))
-		return exitFailed
-	}
-}
+func main() { program.Main(&commandLine{}) }
+
+// Run carries the command out.
+func (c *merge) Run(ctx context.Context, s *cli.Streams) error { return c.run(ctx, s.Out, s.Err) }

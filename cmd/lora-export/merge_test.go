@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/model"
@@ -156,7 +157,7 @@ func qAdapter() adapter {
 // run carries out a command line and returns its exit code and what it printed.
 func run(args ...string) (int, string, string) {
 	var stdout, stderr bytes.Buffer
-	code := command(context.Background(), args, &stdout, &stderr)
+	code := program.Run(context.Background(), &commandLine{}, args, strings.NewReader(""), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
 }
 
@@ -167,7 +168,7 @@ func mergeArgs(model, adapter, out string, more ...string) []string {
 func mustMerge(t *testing.T, args ...string) string {
 	t.Helper()
 	code, stdout, stderr := run(args...)
-	if code != exitDone || stderr != "" {
+	if code != cli.Done || stderr != "" {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	return stdout
@@ -383,7 +384,7 @@ func TestOverwrite(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	mustMerge(t, mergeArgs(sharded, ad, out)...)
 	must(t, os.WriteFile(filepath.Join(out, "mine.txt"), []byte("mine"), 0o666))
-	if code, _, stderr := run(mergeArgs(single, ad, out)...); code != exitFailed || !strings.Contains(stderr, "is not empty") {
+	if code, _, stderr := run(mergeArgs(single, ad, out)...); code != cli.Failed || !strings.Contains(stderr, "is not empty") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	// The shards of the first run have no successor and go; what is not ours stays.
@@ -395,7 +396,7 @@ func TestOverwrite(t *testing.T) {
 	// A file that somebody else put there is not replaced, whatever the manifest says of paths elsewhere.
 	must(t, os.Remove(filepath.Join(out, manifestName)))
 	code, _, stderr := run(mergeArgs(single, ad, out, "--overwrite")...)
-	if code != exitFailed || strings.Count(stderr, "is in the way") != 4 || !strings.Contains(stderr, filepath.Join(out, "config.json")) {
+	if code != cli.Failed || strings.Count(stderr, "is in the way") != 4 || !strings.Contains(stderr, filepath.Join(out, "config.json")) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	text := manifestHead + "config.json\n../model/config.json\nmine.txt\n"
@@ -438,7 +439,7 @@ func TestMergeErrors(t *testing.T) {
 			parent := t.TempDir()
 			out := filepath.Join(parent, "out")
 			code, stdout, stderr := run(mergeArgs(c.model, c.adapter, out)...)
-			if code != exitFailed || !strings.Contains(stderr, c.want) || stdout != "" {
+			if code != cli.Failed || !strings.Contains(stderr, c.want) || stdout != "" {
 				t.Errorf("exit code %d: %s%s\nwant %s", code, stdout, stderr, c.want)
 			}
 			if left := list(t, parent); len(left) != 0 {
@@ -452,7 +453,7 @@ func TestMergeErrors(t *testing.T) {
 		before, err := os.ReadFile(filepath.Join(out, weights.SingleFile))
 		must(t, err)
 		names := list(t, out)
-		if code, _, _ := run(mergeArgs(nan, goodAdapter, out, "--overwrite")...); code != exitFailed {
+		if code, _, _ := run(mergeArgs(nan, goodAdapter, out, "--overwrite")...); code != cli.Failed {
 			t.Errorf("exit code %d", code)
 		}
 		after, err := os.ReadFile(filepath.Join(out, weights.SingleFile))
@@ -465,15 +466,15 @@ func TestMergeErrors(t *testing.T) {
 		cancel()
 		parent := t.TempDir()
 		var stderr bytes.Buffer
-		code := command(ctx, mergeArgs(good, goodAdapter, filepath.Join(parent, "out")), &stderr, &stderr)
-		if code != exitInterrupted || len(list(t, parent)) != 0 {
+		code := program.Run(ctx, &commandLine{}, mergeArgs(good, goodAdapter, filepath.Join(parent, "out")), strings.NewReader(""), &stderr, &stderr)
+		if code != cli.Interrupted || len(list(t, parent)) != 0 {
 			t.Errorf("exit code %d: %s", code, &stderr)
 		}
 	})
 	t.Run("into itself", func(t *testing.T) {
 		for _, out := range []string{good, goodAdapter} {
 			code, _, stderr := run(mergeArgs(good, goodAdapter, out+"/.", "--overwrite")...)
-			if code != exitFailed || !strings.Contains(stderr, "is read from: name another --out") {
+			if code != cli.Failed || !strings.Contains(stderr, "is read from: name another --out") {
 				t.Errorf("exit code %d: %s", code, stderr)
 			}
 		}
@@ -482,12 +483,12 @@ func TestMergeErrors(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"unmerge"}, {"merge"}, {"merge", "--model", "a", "--adapter", "b"}, {"merge", "--nonsense"}} {
-		if code, stdout, stderr := run(args...); code != exitUsage || stdout != "" || !strings.Contains(stderr, "--help") {
+		if code, stdout, stderr := run(args...); code != cli.Usage || stdout != "" || !strings.Contains(stderr, "--help") {
 			t.Errorf("%q: exit code %d: %s%s", args, code, stdout, stderr)
 		}
 	}
 	for _, args := range [][]string{{"--help"}, {"merge", "--help"}} {
-		if code, stdout, stderr := run(args...); code != exitDone || stderr != "" || !strings.Contains(stdout, "Usage: lora-export") {
+		if code, stdout, stderr := run(args...); code != cli.Done || stderr != "" || !strings.Contains(stdout, "Usage: lora-export") {
 			t.Errorf("%q: exit code %d: %s%s", args, code, stdout, stderr)
 		}
 	}

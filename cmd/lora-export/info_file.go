@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/biolora/biolora/internal/gguf"
+	"github.com/biolora/biolora/internal/safetensors"
+	"github.com/biolora/biolora/internal/strictjson"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+)
+
+// describeFile tells of one file, by its beginning and, where that does not say what it is, by its name.
+func describeFile(path string) (*description, error) {
+	head, err := readHead(path)
+	if err != nil {
+		return nil, err
+	}
+	name, ext := filepath.Base(path), strings.ToLower(filepath.Ext(path))
+	switch {
+	case bytes.HasPrefix(head, []byte("GGUF")), ext == ".gguf":
+		return describeGGUF(path)
+	case ext == ".safetensors", bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte{0x80, 0x02}),
+		slices.Contains([]string{".bin", ".pth", ".pt", ".ckpt"}, ext):
+		return describeTensors(path)
+	case name == model.ConfigFile:
+		return describeConfigFile(path)
+	case name == lora.ConfigFile:
+		return nil, fmt.Errorf("%s is one file of an adapter: name its directory", path)
+	}
+	d, err := describeTokenizer(path)
+	if err != nil && !slices.Contains([]string{".json", ".model", ".tiktoken"}, ext) {
+		err = fmt.Errorf("%s is no file of weights, of a configuration or of a tokenizer that is known here: %w", path, err)
+	}
+	return d, err
+}
+
+// readHead returns the first bytes of a file.
+func readHead(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if n == 0 {
+		return nil, fmt.Errorf("%s: the file is empty", path)
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	return head[:n], nil
+}
+
+// describeTensors tells of a file of tensors, which may be a checkpoint's only one or one of many.
+func describeTensors(path string) (*description, error) {
+	d := newDescription(path, kindTensors)
+	d.addFiles(path)
+	d.Tensors = &tensors{}
+	var err error
+	if d.Format, err = d.Tensors.addFile(path); err != nil {
+		return nil, err
+	}
+	d.Tensors.finish()
+	if d.Format == "safetensors" {
+		f, err := safetensors.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		d.Metadata = f.Metadata()
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return d.finish(), nil
+}
+
+// describeConfigFile tells of a config.json by itself.
+func describeConfigFile(path string) (*description, error) {
+	o, err := strictjson.ReadObject(path, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	d := newDescription(path, kindConfig)
+	d.addFiles(path)
+	if cfg := d.takeConfig(o, path); cfg != nil {
+		for _, s := range cfg.Stored(nil) {
+			d.Model.Parameters += int64(product(s.Shape))
+		}
+	}
+	return d.finish(), nil
+}
+
+// describeGGUF tells of a GGUF file: a model's, a vocabulary's or an adapter's. Its own names are shown, and what is
+// wrong with it for this program are reasons, not errors, once it can be read as GGUF.
+func describeGGUF(path string) (*description, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	own := &tensors{}
+	for t := range f.All() {
+		own.add(tensor{Name: t.Name, Format: t.Type.String(), Shape: t.Shape, Bytes: int64(len(t.Data))})
+	}
+	own.finish()
+	metadata := shortMetadata(f)
+	if own.Count == 0 && f.Has("tokenizer.ggml.model") {
+		d, err := describeTokenizer(path)
+		if d != nil {
+			d.Format, d.Metadata = "gguf", metadata
+		}
+		return d, err
+	}
+	d, err := describeCheckpoint(path)
+	if d == nil || d.Tensors == nil {
+		d = newDescription(path, kindCheckpoint)
+		d.refuse(err)
+		d.addFiles(path)
+		if none := !f.Has("tokenizer.ggml.model"); !none {
+			d.describeTokenizer(path)
+		}
+		d.Model = &architecture{Source: path}
+		d.Model.Architecture, _ = f.String("general.architecture")
+		d.Model.ModelType = d.Model.Architecture
+	} else {
+		own.ConvertedF32, own.ConvertedBF16 = d.Tensors.ConvertedF32, d.Tensors.ConvertedBF16
+	}
+	if kind, _ := f.String("general.type"); kind == "adapter" {
+		d.Kind = kindAdapter
+		d.Unsupported = []string{path + ": a GGUF adapter; adapters are read as PEFT directories"}
+	}
+	d.Format, d.Tensors, d.Metadata = "gguf", own, metadata
+	return d.finish(), nil
+}
+
+// maxValue is the number of characters of a metadata value that are shown.
+const maxValue = 120
+
+// shortMetadata lists the metadata; long values and arrays only by their type and length.
+func shortMetadata(f *gguf.File) map[string]string {
+	m := map[string]string{}
+	for _, key := range f.Keys() {
+		kind, n := f.ValueType(key)
+		if strings.HasPrefix(kind, "[]") {
+			m[key] = fmt.Sprintf("%s of %d", kind, n)
+			continue
+		}
+		v, _ := f.Value(key)
+		text := strings.ToValidUTF8(fmt.Sprint(v), "\uFFFD")
+		if runes := []rune(text); len(runes) > maxValue {
+			text = fmt.Sprintf("%s... (%d bytes)", string(runes[:maxValue]), len(text))
+		}
+		m[key] = text
+	}
+	return m
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/model/weights"
+)
+
+// tensors is what is known of many tensors.
+type tensors struct {
+	Count    int   `json:"count"`
+	Elements int64 `json:"elements"`
+	Bytes    int64 `json:"bytes"`
+	// What is not used where it lies is converted once, to so many bytes in float32 or, for blocks of fewer bits in
+	// bfloat16 arithmetic, in bfloat16.
+	ConvertedF32  int64             `json:"converted_bytes"`
+	ConvertedBF16 int64             `json:"converted_bytes_bf16"`
+	Formats       map[string]format `json:"formats"`
+	Groups        []group           `json:"groups"`
+	List          []tensor          `json:"list,omitempty"`
+}
+
+// format adds up the tensors of one format.
+type format struct {
+	Count    int   `json:"count"`
+	Elements int64 `json:"elements"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// group is tensors whose names differ in one number, and that are alike else.
+type group struct {
+	Name   string `json:"name"` // with {from-to} for the number where there is more than one
+	Count  int    `json:"count"`
+	Format string `json:"dtype"`
+	Shape  []int  `json:"shape"`
+}
+
+type tensor struct {
+	Name   string `json:"name"`
+	Format string `json:"dtype"`
+	Shape  []int  `json:"shape"`
+	Bytes  int64  `json:"bytes"`
+	File   string `json:"file,omitempty"`
+}
+
+// newTensors adds up a checkpoint's.
+func newTensors(ckpt *weights.Checkpoint) *tensors {
+	ts := &tensors{}
+	for t := range ckpt.All() {
+		ts.add(tensor{Name: t.Name, Format: t.Type, Shape: t.Shape, Bytes: t.Bytes(), File: fileName(t.File)})
+		if !t.DType.Float() || t.Data != nil && t.DType != numeric.F64 || t.Len() == 0 {
+			continue
+		}
+		wide, narrow := int64(4), int64(4)
+		if t.DType == numeric.F16 || t.DType == numeric.BF16 {
+			wide, narrow = 2, 2
+		} else if _, plain := numeric.Parse(t.Type); !plain && len(t.Shape) == 2 {
+			narrow = 2
+		}
+		ts.ConvertedF32 += wide * int64(t.Len())
+		ts.ConvertedBF16 += narrow * int64(t.Len())
+	}
+	ts.finish()
+	return ts
+}
+
+// add adds one. Sizes come from files that were checked, so that the sums are numbers too.
+func (ts *tensors) add(t tensor) {
+	n := int64(1)
+	for _, d := range t.Shape {
+		n *= int64(d)
+	}
+	if t.Shape == nil {
+		t.Shape = []int{}
+	}
+	if ts.Formats == nil {
+		ts.Formats = map[string]format{}
+	}
+	f := ts.Formats[t.Format]
+	f.Count, f.Elements, f.Bytes = f.Count+1, f.Elements+n, f.Bytes+t.Bytes
+	ts.Formats[t.Format] = f
+	ts.Count, ts.Elements, ts.Bytes = ts.Count+1, ts.Elements+n, ts.Bytes+t.Bytes
+	ts.List = append(ts.List, t)
+}
+
+// finish makes the groups.
+func (ts *tensors) finish() {
+	type key struct{ name, format, shape string }
+	type members struct {
+		group
+		numbers []int
+	}
+	groups := map[key]*members{}
+	var order []key
+	for _, t := range ts.List {
+		name, number := pattern(t.Name)
+		k := key{name, t.Format, fmt.Sprint(t.Shape)}
+		g := groups[k]
+		if g == nil {
+			g = &members{group: group{Name: t.Name, Format: t.Format, Shape: t.Shape}}
+			groups[k] = g
+			order = append(order, k)
+		}
+		g.Count++
+		g.numbers = append(g.numbers, number)
+	}
+	ts.Groups = make([]group, 0, len(order))
+	for _, k := range order {
+		g := groups[k]
+		if g.Count > 1 {
+			g.Name = strings.Replace(k.name, hole, ranges(g.numbers), 1)
+		}
+		ts.Groups = append(ts.Groups, g.group)
+	}
+}
+
+// hole stands for the number in a pattern. No tensor's name that comes through a terminal has it.
+const hole = "\x00"
+
+// pattern takes the first number between dots out of a name.
+func pattern(name string) (string, int) {
+	parts := strings.Split(name, ".")
+	for i, p := range parts {
+		if n, err := strconv.Atoi(p); err == nil && n >= 0 && strconv.Itoa(n) == p {
+			parts[i] = hole
+			return strings.Join(parts, "."), n
+		}
+	}
+	return name, 0
+}
+
+// ranges writes numbers as {0-3,7}.
+func ranges(numbers []int) string {
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	var parts []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(numbers[i])
+		if j > i {
+			part += "-" + strconv.Itoa(numbers[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
+	}
+	const most = 8
+	if len(parts) > most {
+		parts = append(parts[:most], "...")
+	}
+	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// formatNames lists the formats, the one with most elements first.
+func (ts *tensors) formatNames() []string {
+	return slices.SortedFunc(maps.Keys(ts.Formats), func(a, b string) int {
+		if x, y := ts.Formats[a].Elements, ts.Formats[b].Elements; x != y {
+			return int(min(1, max(-1, y-x)))
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+// forgetTensors leaves only the groups.
+func (d *description) forgetTensors() {
+	if d.Tensors != nil {
+		d.Tensors.List = nil
+	}
+}
+
+func fileName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
