@@ -9,64 +9,14 @@ import (
 	"github.com/biolora/biolora/internal/numeric"
 )
 
-// decoders turn whole blocks into numbers. Each block function takes one block; the order of its operations is that
-// of the Python package gguf, each rounded to float32, so that the results are equal to the last bit. The explicit
-// conversions in them keep the compiler from fusing a product with a sum, which rounds once instead of twice.
+// decoders turn blocks into numbers: those of plain numbers all that there are, the others one block. The order of
+// their operations is that of the Python package gguf, each rounded to float32, so that the results are equal to the
+// last bit. The explicit conversions in them keep the compiler from fusing a product with a sum, which rounds once
+// instead of twice.
 var decoders = map[Type]func(dst []float32, src []byte){
-	F32:  decodeF32,
-	F16:  decodeF16,
-	BF16: decodeBF16,
-	F64:  decodeF64,
-	Q4_0: func(dst []float32, src []byte) {
-		for ; len(dst) >= 32; dst, src = dst[32:], src[18:] {
-			blockQ4_0((*[32]float32)(dst), (*[18]byte)(src))
-		}
-	},
-	Q4_1: func(dst []float32, src []byte) {
-		for ; len(dst) >= 32; dst, src = dst[32:], src[20:] {
-			blockQ4_1((*[32]float32)(dst), (*[20]byte)(src))
-		}
-	},
-	Q5_0: func(dst []float32, src []byte) {
-		for ; len(dst) >= 32; dst, src = dst[32:], src[22:] {
-			blockQ5_0((*[32]float32)(dst), (*[22]byte)(src))
-		}
-	},
-	Q5_1: func(dst []float32, src []byte) {
-		for ; len(dst) >= 32; dst, src = dst[32:], src[24:] {
-			blockQ5_1((*[32]float32)(dst), (*[24]byte)(src))
-		}
-	},
-	Q8_0: func(dst []float32, src []byte) {
-		for ; len(dst) >= 32; dst, src = dst[32:], src[34:] {
-			blockQ8_0((*[32]float32)(dst), (*[34]byte)(src))
-		}
-	},
-	Q2_K: func(dst []float32, src []byte) {
-		for ; len(dst) >= 256; dst, src = dst[256:], src[84:] {
-			blockQ2K((*[256]float32)(dst), (*[84]byte)(src))
-		}
-	},
-	Q3_K: func(dst []float32, src []byte) {
-		for ; len(dst) >= 256; dst, src = dst[256:], src[110:] {
-			blockQ3K((*[256]float32)(dst), (*[110]byte)(src))
-		}
-	},
-	Q4_K: func(dst []float32, src []byte) {
-		for ; len(dst) >= 256; dst, src = dst[256:], src[144:] {
-			blockQ4K((*[256]float32)(dst), (*[144]byte)(src))
-		}
-	},
-	Q5_K: func(dst []float32, src []byte) {
-		for ; len(dst) >= 256; dst, src = dst[256:], src[176:] {
-			blockQ5K((*[256]float32)(dst), (*[176]byte)(src))
-		}
-	},
-	Q6_K: func(dst []float32, src []byte) {
-		for ; len(dst) >= 256; dst, src = dst[256:], src[210:] {
-			blockQ6K((*[256]float32)(dst), (*[210]byte)(src))
-		}
-	},
+	F32: decodeF32, F16: decodeF16, BF16: decodeBF16, F64: decodeF64,
+	Q4_0: blockQ4_0, Q4_1: blockQ4_1, Q5_0: blockQ5_0, Q5_1: blockQ5_1, Q8_0: blockQ8_0,
+	Q2_K: blockQ2K, Q3_K: blockQ3K, Q4_K: blockQ4K, Q5_K: blockQ5K, Q6_K: blockQ6K,
 }
 
 // Readable reports whether Dequantize reads t.
@@ -96,7 +46,13 @@ func Dequantize(dst []float32, t Type, src []byte) error {
 		return fmt.Errorf("%d bytes are not the blocks of %d elements of type %v: one has %d elements in %d bytes",
 			len(src), len(dst), t, elements, bytes)
 	}
-	decode(dst, src)
+	if elements == 1 {
+		decode(dst, src)
+		return nil
+	}
+	for ; len(dst) > 0; dst, src = dst[elements:], src[bytes:] {
+		decode(dst, src)
+	}
 	return nil
 }
 
@@ -168,7 +124,8 @@ func affine8(y *[8]float32, x uint64, d, m float32) {
 }
 
 // blockQ4_0 reads: scale d, 16 bytes with the elements 0-15 in their low and 16-31 in their high nibbles.
-func blockQ4_0(y *[32]float32, b *[18]byte) {
+func blockQ4_0(dst []float32, src []byte) {
+	y, b := (*[32]float32)(dst), (*[18]byte)(src)
 	d := half(b[:])
 	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
 	for i, q := range (*[16]byte)(b[2:]) {
@@ -178,7 +135,8 @@ func blockQ4_0(y *[32]float32, b *[18]byte) {
 }
 
 // blockQ4_1 reads: scale d, minimum m, nibbles as in Q4_0.
-func blockQ4_1(y *[32]float32, b *[20]byte) {
+func blockQ4_1(dst []float32, src []byte) {
+	y, b := (*[32]float32)(dst), (*[20]byte)(src)
 	d, m := half(b[:]), half(b[2:])
 	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
 	for i, q := range (*[16]byte)(b[4:]) {
@@ -188,7 +146,8 @@ func blockQ4_1(y *[32]float32, b *[20]byte) {
 }
 
 // blockQ5_0 reads: scale d, 32 fifth bits, nibbles as in Q4_0.
-func blockQ5_0(y *[32]float32, b *[22]byte) {
+func blockQ5_0(dst []float32, src []byte) {
+	y, b := (*[32]float32)(dst), (*[22]byte)(src)
 	d, fifth := half(b[:]), binary.LittleEndian.Uint32(b[2:])
 	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
 	for i, q := range (*[16]byte)(b[6:]) {
@@ -199,7 +158,8 @@ func blockQ5_0(y *[32]float32, b *[22]byte) {
 }
 
 // blockQ5_1 reads: scale d, minimum m, 32 fifth bits, nibbles as in Q4_0.
-func blockQ5_1(y *[32]float32, b *[24]byte) {
+func blockQ5_1(dst []float32, src []byte) {
+	y, b := (*[32]float32)(dst), (*[24]byte)(src)
 	d, m, fifth := half(b[:]), half(b[2:]), binary.LittleEndian.Uint32(b[4:])
 	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
 	for i, q := range (*[16]byte)(b[8:]) {
@@ -210,7 +170,8 @@ func blockQ5_1(y *[32]float32, b *[24]byte) {
 }
 
 // blockQ8_0 reads: scale d, 32 signed bytes.
-func blockQ8_0(y *[32]float32, b *[34]byte) {
+func blockQ8_0(dst []float32, src []byte) {
+	y, b := (*[32]float32)(dst), (*[34]byte)(src)
 	d := half(b[:])
 	for i := 0; i < 32; i += 8 {
 		scale8((*[8]float32)(y[i:]), eight(b[2:], i), d)
@@ -220,7 +181,8 @@ func blockQ8_0(y *[32]float32, b *[34]byte) {
 // blockQ2K reads: 16 bytes with the scale (low nibble) and the minimum (high) of 16 elements each, 64 bytes of 2-bit
 // numbers, scale of the scales d, scale of the minimums dmin. Of each 32 bytes of numbers the lowest bits are the
 // elements 0-31 of 128, the next the elements 32-63, and so on.
-func blockQ2K(y *[256]float32, b *[84]byte) {
+func blockQ2K(dst []float32, src []byte) {
+	y, b := (*[256]float32)(dst), (*[84]byte)(src)
 	d, dmin := half(b[80:]), half(b[82:])
 	var scale, least [16]float32
 	for i, s := range (*[16]byte)(b[:]) {
@@ -249,7 +211,8 @@ func quarters(y *[256]float32, part int) (y0, y1, y2, y3 *[16]float32) {
 
 // blockQ3K reads: 32 bytes whose bit j is the third bit of the elements 32j-32j+31, 64 bytes of 2-bit numbers as in
 // Q2_K, 16 scales of 6 bits in 12 bytes, scale of the scales d. Where the third bit is not set, 4 is taken off.
-func blockQ3K(y *[256]float32, b *[110]byte) {
+func blockQ3K(dst []float32, src []byte) {
+	y, b := (*[256]float32)(dst), (*[110]byte)(src)
 	d := half(b[108:])
 	var scale [16]float32
 	for i := range scale {
@@ -279,7 +242,8 @@ func scaleQ3K(b *[12]byte, s int) int {
 
 // blockQ4K reads: scale of the scales d, scale of the minimums dmin, 8 scales and 8 minimums of 6 bits in 12 bytes,
 // 128 bytes of nibbles: of each 32 bytes the low ones are the elements 0-31 of 64, the high ones the next 32.
-func blockQ4K(y *[256]float32, b *[144]byte) {
+func blockQ4K(dst []float32, src []byte) {
+	y, b := (*[256]float32)(dst), (*[144]byte)(src)
 	d, dmin := half(b[:]), half(b[2:])
 	scales := (*[12]byte)(b[4:])
 	for part := range 4 {
@@ -304,7 +268,8 @@ func scaleQ4K(d, dmin float32, b *[12]byte, s int) (scale, least float32) {
 
 // blockQ5K reads: d, dmin and scales as in Q4_K, 32 bytes whose bit j is the fifth bit of the elements 32j-32j+31,
 // nibbles as in Q4_K.
-func blockQ5K(y *[256]float32, b *[176]byte) {
+func blockQ5K(dst []float32, src []byte) {
+	y, b := (*[256]float32)(dst), (*[176]byte)(src)
 	d, dmin := half(b[:]), half(b[2:])
 	scales := (*[12]byte)(b[4:])
 	for part := range 4 {
@@ -322,7 +287,8 @@ func blockQ5K(y *[256]float32, b *[176]byte) {
 // blockQ6K reads: 128 bytes of nibbles, 64 bytes of 2 more bits, 16 signed scales of 16 elements each, scale of the
 // scales d. Of 128 elements, 64 bytes hold 0-63 in their low and 64-127 in their high nibbles; 32 bytes hold the upper
 // bits of 0-31 in their lowest, of 32-63 in their next two bits, and so on.
-func blockQ6K(y *[256]float32, b *[210]byte) {
+func blockQ6K(dst []float32, src []byte) {
+	y, b := (*[256]float32)(dst), (*[210]byte)(src)
 	d := half(b[208:])
 	var scale [16]float32
 	for i, s := range (*[16]byte)(b[192:]) {
