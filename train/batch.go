@@ -71,9 +71,9 @@ func (f *filler) withDropout(rows []int, seed uint64, epoch int) {
 	f.batch.Dropout = &f.dropout
 }
 
-// describe decodes an example piece by piece. Pieces are cut out of the decoded whole, since tokens decode otherwise
+// Describe decodes an example piece by piece; tok may be nil. Pieces are cut out of the decoded whole, since tokens decode otherwise
 // at the beginning of a text than inside it.
-func describe(e *instruct.Example, tok instruct.Tokenizer) Example {
+func Describe(e *instruct.Example, tok instruct.Tokenizer) Example {
 	var x Example
 	learnt := func(t int) bool { return t > 0 && e.Label(t) != instruct.Masked }
 	for from := 0; from < len(e.IDs); {

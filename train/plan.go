@@ -23,19 +23,29 @@ type limits struct {
 // defaultMaxSeqLength is what MaxSeqLength 0 stands for, unless the model has fewer positions.
 const defaultMaxSeqLength = 1024
 
+// TokenizeOptions says how a run makes tokens of rows for a model with that vocabulary and number of positions. 0 is
+// for a model that is not known.
+func (o Options) TokenizeOptions(vocab, positions int) instruct.TokenizeOptions {
+	length := o.MaxSeqLength
+	if length == 0 {
+		length = defaultMaxSeqLength
+		if positions > 0 {
+			length = min(length, positions)
+		}
+	}
+	return instruct.TokenizeOptions{
+		MaxLength: length, KeepTokens: o.MaxSeqLength == 0, TrainOnInputs: o.TrainOnInputs, VocabSize: vocab,
+	}
+}
+
 // prepare checks the options, makes tokens of the data, and says what the run is going to do.
 func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct.Dataset, o Options) (*run, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	lim := e.limits()
-	length := o.MaxSeqLength
-	if length == 0 {
-		length = min(defaultMaxSeqLength, lim.positions)
-	}
-	examples, err := data.Tokenize(ctx, tok, instruct.TokenizeOptions{
-		MaxLength: length, KeepTokens: o.MaxSeqLength == 0, TrainOnInputs: o.TrainOnInputs, VocabSize: lim.vocab,
-	})
+	tokens := o.TokenizeOptions(lim.vocab, lim.positions)
+	examples, err := data.Tokenize(ctx, tok, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -59,10 +69,10 @@ func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instru
 		Steps:               steps,
 		WarmupSteps:         r.schedule.warmup,
 		Epochs:              float64(steps) / float64(windows),
-		MaxSeqLength:        length,
+		MaxSeqLength:        tokens.MaxLength,
 		TrainableParameters: lim.trainable,
 		TotalParameters:     lim.parameters,
-		Example:             describe(&examples.List[r.order(0)[0]], tok),
+		Example:             Describe(&examples.List[r.order(0)[0]], tok),
 	}
 	r.plan.Rows = r.countRows(data)
 	r.plan.Warnings = r.warnings(tok, lim)

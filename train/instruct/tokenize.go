@@ -118,15 +118,9 @@ func (t *tokenizing) Piece(_, piece int) {
 			return
 		}
 		r := &t.results[i]
-		if r.Example, r.err = t.data.example(i, t.tok, t.o); r.err != nil {
-			continue
-		}
-		if r.labels != nil && t.o.KeepTokens {
-			continue
-		}
-		if r.cut = t.o.MaxLength > 0 && len(r.IDs) > t.o.MaxLength; r.cut {
-			r.shorten(t.o.MaxLength)
-		}
+		var whole int
+		r.Example, whole, r.err = t.data.Example(i, t.tok, t.o)
+		r.cut = whole > len(r.IDs)
 	}
 }
 
@@ -180,6 +174,19 @@ func lengthName(n int) string {
 		return "its length"
 	}
 	return fmt.Sprintf("the maximum length of %d tokens", n)
+}
+
+// Example makes tokens of row i as Tokenize does, though none of its labels may count. whole is how many there were
+// before the cut.
+func (d *Dataset) Example(i int, tok Tokenizer, o TokenizeOptions) (e Example, whole int, err error) {
+	if e, err = d.example(i, tok, o); err != nil {
+		return e, 0, err
+	}
+	whole = len(e.IDs)
+	if o.MaxLength > 0 && whole > o.MaxLength && !(e.labels != nil && o.KeepTokens) {
+		e.shorten(o.MaxLength)
+	}
+	return e, whole, nil
 }
 
 func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, error) {
