@@ -97,6 +97,7 @@ func TestWriteErrors(t *testing.T) {
 	boom := errors.New("boom")
 	fails := i8("w", 4)
 	fails.Write = func(io.Writer) error { return boom }
+	huge := []int{1 << 22, 1 << 20, 1 << 20}
 	deep := any([]uint8{})
 	for range MaxDepth {
 		deep = []any{deep}
@@ -115,7 +116,7 @@ func TestWriteErrors(t *testing.T) {
 		{nil, []Source{i8("a", 0)}, `tensor "a": shape [0]: each dimension must be at least 1`},
 		{nil, []Source{{Name: "a", Type: Q4_K, Shape: []int{2, 128}, Data: make([]byte, 144)}}, `tensor "a": rows of 128 elements are not whole blocks: Q4_K has 256 in each`},
 		{nil, []Source{{Name: "a", Type: 5}}, `tensor "a": Q4_3 was taken out of the format; make the file again from its source`},
-		{nil, []Source{{Name: "a", Type: I8, Shape: []int{1 << 62}, Write: fails.Write}, {Name: "b", Type: I8, Shape: []int{1 << 62}, Write: fails.Write}},
+		{nil, []Source{{Name: "a", Type: I8, Shape: huge, Write: fails.Write}, {Name: "b", Type: I8, Shape: huge, Write: fails.Write}},
 			`tensor "b": the file would be too large`},
 		{nil, []Source{giveBytes(3)}, `tensor "w": 3 bytes of data, want 4`},
 		{nil, []Source{giveBytes(5)}, `tensor "w": more data than its shape says, by at least 1 bytes`},
