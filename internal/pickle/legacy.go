@@ -42,7 +42,7 @@ func readLegacy(data []byte) (any, error) {
 		return nil, err
 	}
 	if version != protocolVersion {
-		return nil, fmt.Errorf("version %.20v, want %d", version, protocolVersion)
+		return nil, fmt.Errorf("version %s, want %d", kind(version), protocolVersion)
 	}
 	system, err := next("system")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 
 	"github.com/biolora/biolora/internal/mmap"
@@ -33,7 +34,8 @@ func (l *loader) load(data []byte) (v any, n int, err error) {
 			if mmap.Fault(e) != nil {
 				panic(e) // not the pickle's doing: for Open's guard
 			}
-			v, n, err = nil, 0, fmt.Errorf("broken pickle before byte %d: %v", n-r.Len(), e)
+			// A dictionary of an odd number of items, a key that cannot be one, an integer of no bytes.
+			v, n, err = nil, 0, fmt.Errorf("broken pickle: what ends before byte %d cannot be done", n-r.Len())
 		}
 	}()
 	u := pickle.NewUnpickler(r)
@@ -41,7 +43,7 @@ func (l *loader) load(data []byte) (v any, n int, err error) {
 	u.PersistentLoad = l.persistent
 	v, err = u.Load()
 	if err != nil {
-		return nil, 0, fmt.Errorf("before byte %d: %w", n-r.Len(), err)
+		return nil, 0, fmt.Errorf("before byte %d: %s", n-r.Len(), shorten(err.Error()))
 	}
 	return v, n, nil
 }
@@ -68,6 +70,15 @@ var storageTypes = map[string]numeric.DType{
 	"torch.BoolStorage": numeric.Bool,
 }
 
+// shorten cuts a message that quotes the pickle.
+func shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
 // printable keeps a hostile name from the terminal.
 func printable(s string) string {
 	if len(s) > 80 {
@@ -83,6 +94,9 @@ type storage struct {
 	n     int // elements
 	data  []byte
 }
+
+// GoString keeps the Unpickler's messages from spelling out the bytes.
+func (s *storage) GoString() string { return kind(s) }
 
 // maxElements keeps every product of an element count and an element's size within an int64.
 const maxElements = 1 << 48
@@ -123,6 +137,9 @@ type view struct {
 	shape, stride []int
 	elements      int
 }
+
+// GoString is for the Unpickler's messages.
+func (v *view) GoString() string { return kind(v) }
 
 // rebuildTensor is _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata).
 type rebuildTensor struct{}
@@ -290,6 +307,12 @@ func kind(v any) string {
 		return "dictionary"
 	case *types.List:
 		return "list"
+	case *types.Set, *types.FrozenSet:
+		return "set"
+	case []byte, *types.ByteArray:
+		return "string of bytes"
+	case *big.Int:
+		return "large number"
 	case *types.Tuple:
 		return "tuple"
 	case *view:

@@ -12,7 +12,7 @@ const (
 	maxProgram    = 16 << 20 // bytes
 	maxOps        = 4 << 20  // instructions
 	maxContainers = 1 << 19  // tuples, lists, dictionaries, marks
-	maxString     = 1 << 16  // bytes of a string
+	maxString     = 1 << 14  // bytes of a string; each use of one as a key takes time by its length
 	maxLine       = 1 << 12  // bytes of a textual argument
 	maxLong       = 64       // bytes of an integer
 )
@@ -37,15 +37,14 @@ const (
 	frame // a length that more instructions follow
 )
 
-// arguments of the instructions that torch.save may write. Those that refer to what lies outside the file are not
-// there.
+// arguments of the instructions that torch.save may write, and of others that do no harm.
 var arguments = func() (t [256]argument) {
 	set := func(a argument, ops string) {
 		for i := range len(ops) {
 			t[ops[i]] = a
 		}
 	}
-	set(none, "(.012NQRabde})]lstu\x85\x86\x87\x88\x89\x8f\x90\x91\x81\x92\x93\x94")
+	set(none, "(.012NQRabde})]lostu\x85\x86\x87\x88\x89\x8f\x90\x91\x81\x92\x93\x94")
 	set(bytes1, "\x80Khq")
 	set(bytes2, "M")
 	set(bytes4, "Jjr")
@@ -84,12 +83,23 @@ func scan(data []byte) (int, error) {
 		}
 		pos += 1 + n
 		if op == '.' {
-			return pos, nil
+			return pos, checkNames(data[:pos])
 		}
 		if bytes.IndexByte([]byte(containers), op) >= 0 {
 			made++
 		}
 	}
+}
+
+// arrayMaker is a function that the Unpickler allows without asking. It copies a string that may be named any number of
+// times. No instruction puts strings together, so a pickle that names it contains its name.
+const arrayMaker = "_array_reconstructor"
+
+func checkNames(program []byte) error {
+	if i := bytes.Index(program, []byte(arrayMaker)); i >= 0 {
+		return fmt.Errorf("byte %d: refused: array.%s", i, arrayMaker)
+	}
+	return nil
 }
 
 // size returns the bytes of op's argument, of which rest is the beginning.
@@ -126,12 +136,20 @@ func size(op byte, rest []byte) (int, error) {
 		return counted(op, rest, 4, maxLong)
 	case frame:
 		n, err := counted(op, rest, 8, len(rest))
-		if err == nil && n > len(rest) {
+		if err == nil && n > len(rest) && len(rest) >= 8 {
 			err = fmt.Errorf("a frame of %d bytes, there are %d", n-8, len(rest)-8)
 		}
 		return 8, err
 	}
-	return 0, fmt.Errorf("refused: instruction 0x%02x", op)
+	if name, ok := refused[op]; ok {
+		return 0, fmt.Errorf("refused: instruction %s", name)
+	}
+	return 0, fmt.Errorf("refused: unknown instruction 0x%02x", op)
+}
+
+// refused are the instructions that refer to what lies outside the file.
+var refused = map[byte]string{
+	'P': "PERSID", '\x82': "EXT1", '\x83': "EXT2", '\x84': "EXT4", '\x97': "NEXT_BUFFER", '\x98': "READONLY_BUFFER",
 }
 
 func lineSize(rest []byte) (int, error) {
