@@ -11,7 +11,10 @@
 // Every reduction has a fixed order that does not depend on the number of threads.
 package backend
 
-import "github.com/biolora/biolora/internal/numeric"
+import (
+	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
+)
 
 // Kind is what a buffer is used for; a backend chooses layout and number format by it.
 type Kind uint8
@@ -42,11 +45,12 @@ type Buffer interface {
 	Write(src []float32)
 }
 
-// Matrix is a frozen matrix in memory: row-major, little-endian, F32, F16 or BF16. The bytes (often a mapped
-// file) must stay valid and unchanged for the life of what is made of it. They may be unaligned.
+// Matrix is a frozen matrix in memory: row-major, little-endian, F32, F16 or BF16; or what quant.Encode wrote. The
+// bytes (often a mapped file) must stay valid and unchanged for the life of what is made of it. They may be unaligned.
 type Matrix struct {
-	Name       string // for messages
-	DType      numeric.DType
+	Name       string        // for messages
+	DType      numeric.DType // numeric.Invalid where Quant is given
+	Quant      quant.Format  // quant.None: elements of DType
 	Rows, Cols int
 	Data       []byte
 }

@@ -16,6 +16,9 @@
 // dx = dy W alike where rows are a multiple of Block. Blocks of int8 are as long as nf4's, so that both are read by the
 // same loops; that costs 0.5 bits an element and makes the error 10 % less than blocks of 128 do.
 //
+// Meant are the weights of the decoder's linear layers. Embeddings and the output head stay in the checkpoint's format,
+// as QLoRA leaves them.
+//
 // # NF4
 //
 // Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs" (2023). The scale of a block is its largest

@@ -6,23 +6,31 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // FuzzNewWeight: what is accepted can be read, and nothing else is.
 func FuzzNewWeight(f *testing.F) {
-	f.Add(uint8(numeric.F32), 2, 1, []byte("12345678"))
-	f.Add(uint8(numeric.BF16), 1, 3, []byte("123456"))
-	f.Add(uint8(numeric.F16), 3, 1, []byte("12345"))
-	f.Add(uint8(numeric.F16), 1<<62, 2, []byte{})
-	f.Add(uint8(200), -1, -1, []byte("1"))
+	f.Add(uint8(numeric.F32), uint8(0), 2, 1, []byte("12345678"))
+	f.Add(uint8(numeric.BF16), uint8(0), 1, 3, []byte("123456"))
+	f.Add(uint8(numeric.F16), uint8(0), 3, 1, []byte("12345"))
+	f.Add(uint8(numeric.F16), uint8(0), 1<<62, 2, []byte{})
+	f.Add(uint8(200), uint8(200), -1, -1, []byte("1"))
+	f.Add(uint8(0), uint8(quant.NF4), 3, 11, make([]byte, 44))
+	f.Add(uint8(0), uint8(quant.Int8), 2, 43, make([]byte, 136))
 	be := small(f)
-	f.Fuzz(func(t *testing.T, d uint8, rows, cols int, data []byte) {
-		w, err := be.NewWeight(backend.Matrix{Name: "w", DType: numeric.DType(d), Rows: rows, Cols: cols, Data: data})
+	f.Fuzz(func(t *testing.T, d, q uint8, rows, cols int, data []byte) {
+		m := backend.Matrix{Name: "w", DType: numeric.DType(d), Quant: quant.Format(q), Rows: rows, Cols: cols, Data: data}
+		w, err := be.NewWeight(m)
 		if err != nil {
 			return
 		}
-		if rows*cols*numeric.DType(d).Size() != len(data) {
-			t.Fatalf("%d bytes accepted for [%d, %d] of type %d", len(data), rows, cols, d)
+		want := rows * cols * m.DType.Size()
+		if m.Quant != quant.None {
+			want, err = m.Quant.Size(rows, cols)
+		}
+		if err != nil || want != len(data) {
+			t.Fatalf("%d bytes accepted for [%d, %d] of type %d, %v", len(data), rows, cols, d, m.Quant)
 		}
 		row := make([]float32, cols)
 		decode(row, &w.(*weight).Weight, 0)

@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -10,6 +12,7 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/ref"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // A world makes the same inputs on any backend. A program builds what it needs in a world and returns what to run
@@ -103,10 +106,34 @@ func (w *world) lookGrad(name string, p backend.Param) {
 	w.results = append(w.results, result{name, v})
 }
 
+// quantised makes a frozen matrix in few bits whose bytes begin at an odd address.
+func (w *world) quantised(f quant.Format, rows, cols int) backend.Weight {
+	m, err := w.be.NewWeight(quantise(f, rows, cols, w.values(rows*cols, 1/math.Sqrt(float64(cols)))))
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// quantise encodes v; the bytes begin at an odd address.
+func quantise(f quant.Format, rows, cols int, v []float32) backend.Matrix {
+	var b bytes.Buffer
+	b.WriteByte(0)
+	err := quant.Encode(context.Background(), &b, f, rows, cols, 1, func(dst []float32, from, to int) error {
+		copy(dst, v[from*cols:to*cols])
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return backend.Matrix{Name: "w", Quant: f, Rows: rows, Cols: cols, Data: b.Bytes()[1:]}
+}
+
 // spec describes a linear.
 type spec struct {
 	in, out, r int
 	dtype      numeric.DType
+	quant      quant.Format
 	dropout    float32
 	bias       bool
 	train      bool
@@ -119,6 +146,8 @@ func (w *world) linear(s spec, site uint32) *backend.Linear {
 	}
 	if s.train {
 		l.Train = w.param(s.out, s.in, 1/math.Sqrt(float64(s.in)))
+	} else if s.quant != quant.None {
+		l.Weight = w.quantised(s.quant, s.out, s.in)
 	} else {
 		l.Weight = w.weight(s.dtype, s.out, s.in)
 	}

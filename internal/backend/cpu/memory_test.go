@@ -8,6 +8,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 func small(t testing.TB) *Backend {
@@ -58,6 +59,8 @@ func TestNewWeight(t *testing.T) {
 		"d: 17 bytes":            {Name: "d", DType: numeric.BF16, Rows: 4, Cols: 2, Data: make([]byte, 17)},
 		"[4611686018427387904, ": {Name: "e", DType: numeric.F16, Rows: 1 << 62, Cols: 2},
 		"f: a matrix [2, -1]":    {Name: "f", DType: numeric.F16, Rows: 2, Cols: -1},
+		"g: 75 bytes for a matrix [2, 64] in nf4, which takes 76": {Name: "g", Quant: quant.NF4, Rows: 2, Cols: 64, Data: make([]byte, 75)},
+		"h: a matrix in int8 that has elements of BF16 as well":   {Name: "h", Quant: quant.Int8, DType: numeric.BF16, Rows: 1, Cols: 64, Data: make([]byte, 68)},
 	} {
 		_, err := be.NewWeight(m)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 const (
@@ -33,6 +34,12 @@ func entries() (es []entry) {
 			spec{in: 20, out: 31, train: true, bias: true}, spec{in: 20, out: 5, train: true, r: 2, dropout: 0.1}))
 	}
 	add("linear/add", linearProgram(9, true, spec{in: 64, out: 64, r: 4, bias: true, dtype: numeric.F16}))
+	for _, q := range []quant.Format{quant.NF4, quant.Int8} {
+		addRounds(fmt.Sprintf("linear/%v", q), linearProgram(21, true,
+			spec{in: 192, out: 130, r: 4, dropout: 0.2, quant: q}, spec{in: 192, out: 33, quant: q, bias: true}))
+		addRounds(fmt.Sprintf("linear/%v/straddle", q), linearProgram(5, false, spec{in: 40, out: 25, r: 2, quant: q}))
+		addRounds(fmt.Sprintf("gateup/%v", q), gateUpProgram(9, spec{in: 64, out: 128, r: 3, quant: q}, spec{in: 64, out: 128, quant: q}))
+	}
 	add("linear/page/in", linearProgram(3, true, spec{in: 1024, out: 24, r: 4}))
 	add("linear/page/out", linearProgram(3, true, spec{in: 24, out: 1024, r: 4}))
 	add("linear/frozen", linearBackwardFrozen)

@@ -10,6 +10,7 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // weight is a frozen matrix whose bytes stay where they are.
@@ -18,8 +19,12 @@ type weight struct{ gemm.Weight }
 // Shape is [rows, cols].
 func (w *weight) Shape() (rows, cols int) { return w.Rows, w.Cols }
 
-// NewWeight takes an F32, F16 or BF16 matrix as it lies in memory.
+// NewWeight takes an F32, F16, BF16 or quantised matrix as it lies in memory. Products multiply with a quantised
+// matrix's values, rounded as those of F32 are.
 func (be *Backend) NewWeight(m backend.Matrix) (backend.Weight, error) {
+	if m.Quant != quant.None {
+		return newQuantised(m)
+	}
 	switch m.DType {
 	case numeric.F32, numeric.F16, numeric.BF16:
 	default:
@@ -35,8 +40,25 @@ func (be *Backend) NewWeight(m backend.Matrix) (backend.Weight, error) {
 	return &weight{gemm.Weight{DType: m.DType, Rows: m.Rows, Cols: m.Cols, Data: m.Data}}, nil
 }
 
+func newQuantised(m backend.Matrix) (backend.Weight, error) {
+	if m.DType != numeric.Invalid {
+		return nil, fmt.Errorf("%s: a matrix in %s that has elements of %s as well", m.Name, m.Quant, m.DType)
+	}
+	q, err := quant.Open(m.Quant, m.Rows, m.Cols, m.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	return &weight{gemm.Weight{Rows: m.Rows, Cols: m.Cols, Quant: q}}, nil
+}
+
 // decode writes row i as f32.
 func decode(dst []float32, w *gemm.Weight, i int) {
+	if w.Quant != nil {
+		if err := w.Quant.Elements(dst, i*w.Cols); err != nil {
+			panic(fmt.Sprintf("cpu: row %d: %v", i, err))
+		}
+		return
+	}
 	size := w.DType.Size()
 	data := w.Data[i*w.Cols*size : (i+1)*w.Cols*size]
 	switch w.DType {

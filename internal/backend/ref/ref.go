@@ -9,6 +9,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // Backend is the oracle.
@@ -81,6 +82,9 @@ func (*Backend) NewBuffer(k backend.Kind, cols int) backend.Buffer {
 
 // NewWeight widens the matrix to float64.
 func (*Backend) NewWeight(m backend.Matrix) (backend.Weight, error) {
+	if m.Quant != quant.None {
+		return newQuantised(m)
+	}
 	if want := m.Rows * m.Cols * m.DType.Size(); want != len(m.Data) || want == 0 {
 		return nil, fmt.Errorf("%s: %d bytes for a %s matrix [%d, %d] of %d bytes", m.Name, len(m.Data), m.DType, m.Rows, m.Cols, want)
 	}
@@ -97,6 +101,21 @@ func (*Backend) NewWeight(m backend.Matrix) (backend.Weight, error) {
 			return nil, fmt.Errorf("%s: cannot compute with %s", m.Name, m.DType)
 		}
 	}
+	return w, nil
+}
+
+// newQuantised takes the float32 that the codes stand for.
+func newQuantised(m backend.Matrix) (backend.Weight, error) {
+	q, err := quant.Open(m.Quant, m.Rows, m.Cols, m.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	v := make([]float32, m.Rows*m.Cols)
+	if err := q.Elements(v, 0); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	w := &Matrix{rows: m.Rows, cols: m.Cols, V: make([]float64, len(v))}
+	w.Write(v)
 	return w, nil
 }
 

@@ -9,6 +9,10 @@
 // the fly, of 32 rows for y = x Wᵀ and of 32 columns for dx = dy W, so one copy (a mapped file) serves both directions
 // and is never read beyond its end.
 //
+// A weight may be quantised (package quant): panels are then made of its codes and scales, and hold what its values in
+// float32 would give, to the bit. Assembly does so where rows are whole blocks, which they are in all models of the
+// field; other rows are decoded ahead, as they are on CPUs without assembly.
+//
 // # Numbers
 //
 // An element of a product is a sum over blocks, in order; each block is a sum over its steps, in order, from zero, in

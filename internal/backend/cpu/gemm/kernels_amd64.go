@@ -155,6 +155,17 @@ func (c codes) unpack(call unpacker, dst unsafe.Pointer, width, row, lanes, k in
 	call(src, ld, c.scales, 4*c.perRow, c.col%quant.Block, dst, 4*width, lanes, k)
 }
 
+// first returns where the first code is, and the bytes between rows.
+func (c codes) first() (p unsafe.Pointer, ld int) {
+	ld = c.m.Cols
+	at := c.row*ld + c.col
+	if c.m.Format == quant.NF4 {
+		ld /= 2
+		at = c.row*ld + c.col/quant.Block*quant.Block/2 + c.col%(quant.Block/2)
+	}
+	return unsafe.Pointer(&c.m.Codes[at]), ld
+}
+
 func scalesAVX(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int) {
 	nestedScales(dst, n, rows, unsafe.Pointer(&m.Scales[0]), first, perRow,
 		unsafe.Pointer(&m.Factors[0]), unsafe.Pointer(&quant.ScaleValues), m.Offset)
