@@ -16,6 +16,7 @@ type file struct {
 	steps  map[string]json.RawMessage // normalizer, pre_tokenizer, post_processor, decoder
 	places map[string]int             // where each of them stands
 	bad    problems
+	tekken bool
 }
 
 // modelFile is the "model" of a tokenizer.json.
@@ -83,6 +84,9 @@ func parseFile(name string, data []byte) (*file, error) {
 			if f.steps[key] = doc.raw(); len(f.steps[key]) > maxStep {
 				return doc.errorAt(f.places[key], "%s: %d bytes, at most %d are plausible", key, len(f.steps[key]), maxStep)
 			}
+		case "vocab": // never at this level in a tokenizer.json
+			f.tekken = true
+			doc.raw()
 		default:
 			doc.raw()
 		}
@@ -218,6 +222,9 @@ func (f *file) checkModel() error {
 	refuse := func(format string, args ...any) error { return f.doc.errorAt(m.offset, format, args...) }
 	switch {
 	case !m.hasAny:
+		if f.tekken {
+			return f.doc.errorAt(0, "this is Mistral's tekken, which is not supported (its tokenizer.json would do)")
+		}
 		return f.doc.errorf("no model in the file: it is not a tokenizer.json")
 	case m.Type != "" && m.Type != "BPE":
 		return refuse("model.type %q is not supported: only BPE is", m.Type)

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -10,7 +11,8 @@ import (
 // message is a message in protobuf's wire format, with the place where it stands in its file.
 type message struct {
 	file string
-	path string // "" for the outermost
+	name string // "" for the outermost
+	nth  int    // of several with this name, -1 for an only one
 	data []byte
 	at   int // byte of the file that data begins at
 }
@@ -18,8 +20,11 @@ type message struct {
 // errorf describes an error at a byte of the message.
 func (m message) errorf(offset int, format string, args ...any) error {
 	where := fmt.Sprintf("%s (byte %d)", m.file, m.at+offset)
-	if m.path != "" {
-		where += ": " + m.path
+	if m.name != "" {
+		where += ": " + m.name
+	}
+	if m.name != "" && m.nth >= 0 {
+		where += fmt.Sprintf(" %d", m.nth)
 	}
 	return fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...))
 }
@@ -39,7 +44,7 @@ func (m message) fields(read func(f field) error) error {
 	for at := 0; at < len(m.data); {
 		number, wire, n := protowire.ConsumeTag(m.data[at:])
 		if n < 0 {
-			return m.errorf(at, "bad field: %w", protowire.ParseError(n))
+			return m.errorf(at, "bad field: %s", wireProblem(n))
 		}
 		f := field{number: number, wire: wire, at: at + n}
 		rest := m.data[f.at:]
@@ -49,19 +54,20 @@ func (m message) fields(read func(f field) error) error {
 		case protowire.Fixed32Type:
 			f.fixed, n = protowire.ConsumeFixed32(rest)
 		case protowire.BytesType:
-			size, k := protowire.ConsumeVarint(rest)
-			if k >= 0 && size > uint64(len(rest)-k) {
-				return m.errorf(at, "field %d says that it has %d bytes, but %d are left", number, size, len(rest)-k)
+			var size uint64
+			if size, n = protowire.ConsumeVarint(rest); n < 0 {
+				break
 			}
-			f.bytes, n = protowire.ConsumeBytes(rest)
-			f.at += k
-			k, n = 0, n-k
-			rest = rest[k:]
+			if rest = rest[n:]; size > uint64(len(rest)) {
+				return m.errorf(at, "field %d says that it has %d bytes, but %d are left", number, size, len(rest))
+			}
+			f.at += n
+			f.bytes, n = rest[:size], int(size)
 		default:
 			n = protowire.ConsumeFieldValue(number, wire, rest)
 		}
 		if n < 0 {
-			return m.errorf(at, "field %d: %w", number, protowire.ParseError(n))
+			return m.errorf(at, "field %d: %s", number, wireProblem(n))
 		}
 		if err := read(f); err != nil {
 			return err
@@ -71,9 +77,15 @@ func (m message) fields(read func(f field) error) error {
 	return nil
 }
 
+// wireProblem says what a negative length of protowire means.
+func wireProblem(n int) string {
+	text := protowire.ParseError(n).Error()
+	return strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
+}
+
 // within returns the message that f holds.
-func (m message) within(f field, path string) message {
-	return message{file: m.file, path: path, data: f.bytes, at: m.at + f.at}
+func (m message) within(f field, name string, nth int) message {
+	return message{file: m.file, name: name, nth: nth, data: f.bytes, at: m.at + f.at}
 }
 
 // The values of a field. A field of another wire type than its number has is an error.

@@ -57,6 +57,9 @@ var spKinds = map[int32]string{1: "unigram", 3: "word", 4: "char"}
 // SentencePiece's: its rules for characters and for white space.
 func parseSentencePiece(path string, data []byte, s *settings) (*vocabulary, error) {
 	m, err := readSentencePiece(message{file: path, data: data})
+	if err != nil && len(m.pieces) == 0 {
+		return nil, fmt.Errorf("%w: the file is neither a SentencePiece model nor another tokenizer", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -73,18 +76,18 @@ func readSentencePiece(top message) (*spModel, error) {
 			return nil
 		}
 		if f.wire != protowire.BytesType {
-			return top.errorf(f.at, "field %d has wire type %d: the file is not a SentencePiece model", f.number, f.wire)
+			return top.wrongType(f, "a message")
 		}
 		switch f.number {
 		case 1:
-			return m.readPiece(top.within(f, fmt.Sprintf("piece %d", len(m.pieces))))
+			return m.readPiece(top.within(f, "piece", len(m.pieces)))
 		case 2:
 			m.hasTrainer = true
-			return m.readTrainer(top.within(f, "trainer_spec"))
+			return m.readTrainer(top.within(f, "trainer_spec", -1))
 		case 3:
-			return m.readNormalizer(top.within(f, "normalizer_spec"))
+			return m.readNormalizer(top.within(f, "normalizer_spec", -1))
 		case 5:
-			d := top.within(f, "denormalizer_spec")
+			d := top.within(f, "denormalizer_spec", -1)
 			return d.fields(func(f field) error {
 				if f.number == 2 {
 					return d.text(f, &m.denormal)
@@ -209,7 +212,9 @@ func checkPieces(path string, pieces []spPiece, bytes bool) error {
 			if unknown >= 0 {
 				problem("a second unknown token, piece %d was the first", unknown)
 			}
-			unknown = i
+			if unknown = i; p.text == "" {
+				problem("the unknown token has no text")
+			}
 		case pieceByte:
 			b, _ := byteToken(p.text)
 			if p.text != fmt.Sprintf("<0x%02X>", b) {
