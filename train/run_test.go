@@ -19,6 +19,7 @@ import (
 
 	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/train/instruct"
 )
 
@@ -805,16 +806,18 @@ type letters struct {
 	eos   bool
 }
 
-func (letters) Encode(s string) (ids []int32) {
-	for _, c := range []byte(s) {
-		ids = append(ids, int32(c))
+func (letters) EncodePieces(pieces []tokenizer.Piece) [][]int32 {
+	ids := make([][]int32, len(pieces))
+	for i, p := range pieces {
+		for _, c := range []byte(p.Text) {
+			ids[i] = append(ids[i], int32(c))
+		}
 	}
 	return ids
 }
-func (l letters) EncodeContinuation(s string) []int32 { return l.Encode(s) }
-func (letters) BOS() (int32, bool)                    { return '^', true }
-func (l letters) EOS() (int32, bool)                  { return '$', l.eos }
-func (l letters) VocabSize() int                      { return l.vocab }
+func (letters) BOS() (int32, bool)   { return '^', true }
+func (l letters) EOS() (int32, bool) { return '$', l.eos }
+func (l letters) VocabSize() int     { return l.vocab }
 func (letters) DecodeWithSpecial(ids []int32) string {
 	var b strings.Builder
 	for _, id := range ids {

@@ -99,8 +99,8 @@ func TestBorder(t *testing.T) {
 		bos, _ := tok.BOS()
 		eos, _ := tok.EOS()
 		for i := range x.List {
-			prompt, response := d.Text(x.List[i].Row())
-			want := slices.Concat([]int32{bos}, tok.Encode(prompt+response), []int32{eos})
+			spans := d.Spans(x.List[i].Row())
+			want := slices.Concat([]int32{bos}, tok.Encode(spans[0].Text+spans[1].Text), []int32{eos})
 			if !slices.Equal(x.List[i].IDs, want) {
 				t.Fatalf("%s: row %d has the ids\n%v, in one piece\n%v", tmpl.Name, i, x.List[i].IDs, want)
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -104,8 +105,8 @@ var badFiles = []struct{ name, text, want string }{
 	{"gzip", "\x1f\x8b\x08\x00", "f:1: the file is compressed with gzip; unpack it first"},
 	{"Latin-1", "{\"instruction\":\"caf\xe9\",\"output\":\"o\"}", "f:1: invalid UTF-8 at byte 19 of the row"},
 	{"half a surrogate pair", `{"instruction":"a\ud83d","output":"o"}`, `f:1: the field "instruction" has half of a surrogate pair (\ud800 to \udfff), which is no character`},
-	{"no known field", `{"question":"q","answer":"a"}`, `f:1: expected the fields "instruction" and "output", "prompt" and "completion", or "input_ids" and "labels"; the row has "answer", "question"`},
-	{"empty object", `{}`, `f:1: expected the fields "instruction" and "output", "prompt" and "completion", or "input_ids" and "labels"; the row has none`},
+	{"no known field", `{"question":"q","answer":"a"}`, `f:1: expected the fields "instruction" and "output", "prompt" and "completion", "messages", or "input_ids" and "labels"; the row has "answer", "question"`},
+	{"empty object", `{}`, `f:1: expected the fields "instruction" and "output", "prompt" and "completion", "messages", or "input_ids" and "labels"; the row has none`},
 	{"no output", `{"instruction":"i"}`, `f:1: the field "output" is missing; the row has "instruction"`},
 	{"empty output", `{"instruction":"i","output":" \n"}`, `f:1: the field "output" is empty`},
 	{"empty instruction", `{"instruction":"","output":"o"}`, `f:1: the field "instruction" is empty`},
@@ -205,7 +206,7 @@ func TestFields(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"misspelt", `{"question":"q","ctx":"c","answer":"a"}`, `f: no row has the field "context", given as the name of input`},
-		{"the default name", `{"instruction":"q","output":"a"}`, `f:1: expected the fields "question" and "answer", "prompt" and "completion", or "input_ids" and "labels"; the row has "instruction", "output"`},
+		{"the default name", `{"instruction":"q","output":"a"}`, `f:1: expected the fields "question" and "answer", "prompt" and "completion", "messages", or "input_ids" and "labels"; the row has "instruction", "output"`},
 	} {
 		if _, err := read(t, c.text, f); err == nil || err.Error() != c.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.name, err, c.want)
@@ -313,8 +314,9 @@ func FuzzRead(f *testing.F) {
 			if r.place.line < 1 || len(r.InputIDs) != len(r.Labels) {
 				t.Errorf("%+v", r)
 			}
-			if p, a := d.Text(i); r.Kind != Tokens && (a == "" || p == "" && r.Kind == Instruction) {
-				t.Errorf("%+v: prompt %q, response %q", r, p, a)
+			spans := d.Spans(i)
+			if learnt := slices.ContainsFunc(spans, func(s Span) bool { return s.Learnt && s.Text != "" }); learnt == (r.Kind == Tokens) {
+				t.Errorf("%+v: %+v", r, spans)
 			}
 		}
 	})

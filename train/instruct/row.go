@@ -13,13 +13,14 @@ import (
 	"unicode"
 )
 
-// Kind tells the three forms of a row.
+// Kind tells the forms of a row.
 type Kind uint8
 
 const (
-	Instruction Kind = iota // instruction, input and output, for a template
-	Prompt                  // prompt and completion, used as they stand
-	Tokens                  // input_ids and labels
+	Instruction  Kind = iota // instruction, input and output, for a template
+	Prompt                   // prompt and completion, used as they stand
+	Tokens                   // input_ids and labels
+	Conversation             // messages, for the model's chat template
 )
 
 // Masked is the label of a token that is not learnt, as in PyTorch's cross-entropy.
@@ -36,6 +37,7 @@ type Row struct {
 	InputIDs, Labels []int32
 
 	place place
+	spans []Span // of what a chat template made text of
 }
 
 // Place says where the row stands: file and line, and the index in a JSON array.
@@ -84,7 +86,7 @@ func (f Fields) resolve() (names, error) {
 // unique complains of names that two roles share.
 func unique(fields []fieldName) error {
 	var errs []error
-	role := map[string]string{"input_ids": "the token ids", "labels": "the labels"}
+	role := map[string]string{"input_ids": "the token ids", "labels": "the labels", "messages": "the messages", "conversations": "the messages"}
 	for _, f := range fields {
 		if *f.name == "" {
 			continue
@@ -97,9 +99,10 @@ func unique(fields []fieldName) error {
 	return errors.Join(errs...)
 }
 
-// parseRow makes a Row of its JSON. Names of f that the row has are noted in seen.
-func parseRow(raw rawRow, f names, seen *Fields) (Row, error) {
-	bad := func(err error) (Row, error) { return Row{}, &rowError{raw.place, err} }
+// parseRow makes a Row of its JSON, and what a chat template needs of it where it is a conversation. Names of f that
+// the row has are noted in seen.
+func parseRow(raw rawRow, f names, seen *Fields) (Row, *conversation, error) {
+	bad := func(err error) (Row, *conversation, error) { return Row{}, nil, &rowError{raw.place, err} }
 	if len(raw.json) == 0 || raw.json[0] != '{' {
 		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(raw.json)))
 	}
@@ -120,6 +123,13 @@ func parseRow(raw rawRow, f names, seen *Fields) (Row, error) {
 	case has("input_ids") || has("labels"):
 		row.Kind = Tokens
 		row.InputIDs, row.Labels = p.tokens()
+	case has("messages") || has("conversations"):
+		row.Kind = Conversation
+		c, err := parseConversation(raw)
+		if err != nil {
+			return bad(err)
+		}
+		return row, c, nil
 	case has(f.Instruction) && !(f.promptFirst && has(f.Prompt)):
 		row.Kind = Instruction
 		row.Instruction = p.text(f.Instruction, required)
@@ -130,13 +140,13 @@ func parseRow(raw rawRow, f names, seen *Fields) (Row, error) {
 		row.Prompt = p.text(f.Prompt, mayBeEmpty)
 		row.Completion = p.text(f.Completion, required)
 	default:
-		return bad(fmt.Errorf("expected the fields %q and %q, %q and %q, or \"input_ids\" and \"labels\"; the row has %s",
+		return bad(fmt.Errorf("expected the fields %q and %q, %q and %q, \"messages\", or \"input_ids\" and \"labels\"; the row has %s",
 			f.Instruction, f.Output, f.Prompt, f.Completion, keys(object)))
 	}
 	if len(p.errs) > 0 {
 		return bad(errors.Join(p.errs...))
 	}
-	return row, nil
+	return row, nil, nil
 }
 
 // fieldParser reads fields of one row and gathers what is wrong with them.

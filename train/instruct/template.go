@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/biolora/biolora/internal/strictjson"
+	"github.com/biolora/biolora/tokenizer"
 )
 
 // Template makes text of a row. The placeholders {instruction}, {input} and {output} are replaced in one pass: what
@@ -26,6 +29,9 @@ type Template struct {
 	// LossAfter moves the beginning of the loss behind the last occurrence of this string in the whole text;
 	// empty: the loss begins with the response.
 	LossAfter string
+	// Chat makes a conversation of a row: the prompt is the user's turn, the response the assistant's, and the model's
+	// chat template makes text of it. Rows {prompt, completion} become conversations too.
+	Chat bool
 	// EmptyInputs are inputs that count as none and become the empty string, compared without white space around them and in lower case.
 	EmptyInputs []string
 }
@@ -60,9 +66,21 @@ var MedTuned = Template{
 	LossAfter:   "### Output:",
 }
 
-func builtin() []Template { return []Template{Alpaca, MedTuned} }
+// InChat puts rows into the model's own chat template: the instruction and, after a blank line, the input are the user's
+// turn.
+var InChat = Template{
+	Name:          "chat",
+	PromptInput:   "{instruction}\n\n{input}",
+	PromptNoInput: "{instruction}",
+	Response:      "{output}",
+	Chat:          true,
+	EmptyInputs:   EmptyInputs(),
+}
 
-// LoadTemplate returns the built-in template of that name ("alpaca", "medtuned"), or reads a file; see ReadTemplate.
+func builtin() []Template { return []Template{Alpaca, MedTuned, InChat} }
+
+// LoadTemplate returns the built-in template of that name ("alpaca", "medtuned", "chat"), or reads a file; see
+// ReadTemplate.
 func LoadTemplate(nameOrFile string) (Template, error) {
 	var names []string
 	for _, t := range builtin() {
@@ -166,17 +184,65 @@ func (t Template) validate() error {
 
 // Render returns the prompt and the response of a training text: what is masked and what is learnt.
 func (t Template) Render(instruction, input, output string) (prompt, response string) {
+	p, r := t.render(instruction, input, output)
+	return p.Text, r.Text
+}
+
+// render is Render, and says where the row's own words are.
+func (t Template) render(instruction, input, output string) (prompt, response Span) {
 	text, input := t.promptFor(input)
-	fill := strings.NewReplacer("{instruction}", instruction, "{input}", input, "{output}", output)
-	prompt, response = fill.Replace(text), fill.Replace(t.Response)
+	values := map[string]string{"{instruction}": instruction, "{input}": input, "{output}": output}
+	prompt, response = fill(text, values), fill(t.Response, values)
+	response.Learnt = true
 	if t.LossAfter == "" {
 		return prompt, response
 	}
-	whole := prompt + response
-	if i := strings.LastIndex(whole, t.LossAfter); i >= 0 {
-		return whole[:i+len(t.LossAfter)], whole[i+len(t.LossAfter):]
+	whole := prompt.Text + response.Text
+	i := strings.LastIndex(whole, t.LossAfter)
+	if i < 0 {
+		return prompt, response
+	}
+	border := i + len(t.LossAfter)
+	plain := append(prompt.Plain, moved(response.Plain, len(prompt.Text))...)
+	prompt, response = Span{Text: whole[:border]}, Span{Text: whole[border:], Learnt: true}
+	for _, r := range plain {
+		if r.From < border {
+			prompt.Plain = append(prompt.Plain, tokenizer.Range{From: r.From, To: min(r.To, border)})
+		}
+		if r.To > border {
+			response.Plain = append(response.Plain, tokenizer.Range{From: max(r.From-border, 0), To: r.To - border})
+		}
 	}
 	return prompt, response
+}
+
+// moved returns ranges in a text that has n bytes in front.
+func moved(ranges []tokenizer.Range, n int) []tokenizer.Range {
+	out := make([]tokenizer.Range, len(ranges))
+	for i, r := range ranges {
+		out[i] = tokenizer.Range{From: r.From + n, To: r.To + n}
+	}
+	return out
+}
+
+// fill puts values in the place of placeholders. Plain of the result is where they are.
+func fill(text string, values map[string]string) Span {
+	var b strings.Builder
+	var plain []tokenizer.Range
+	from := 0
+	for _, at := range placeholder.FindAllStringIndex(text, -1) {
+		b.WriteString(text[from:at[0]])
+		value, ok := values[text[at[0]:at[1]]]
+		if ok && value != "" {
+			plain = append(plain, tokenizer.Range{From: b.Len(), To: b.Len() + len(value)})
+		} else if !ok {
+			value = text[at[0]:at[1]]
+		}
+		b.WriteString(value)
+		from = at[1]
+	}
+	b.WriteString(text[from:])
+	return Span{Text: b.String(), Plain: plain}
 }
 
 // Prompt returns the text to generate from.
@@ -185,7 +251,7 @@ func (t Template) Prompt(instruction, input string) string {
 	if t.Inference != "" {
 		text = t.Inference
 	}
-	return strings.NewReplacer("{instruction}", instruction, "{input}", input).Replace(text)
+	return fill(text, map[string]string{"{instruction}": instruction, "{input}": input}).Text
 }
 
 // promptFor chooses the prompt for an input, and says what the input then is.
@@ -197,4 +263,13 @@ func (t Template) promptFor(input string) (text, normalised string) {
 		return t.PromptInput, ""
 	}
 	return t.PromptNoInput, ""
+}
+
+// conversation is what a chat template gets of a row.
+func (t Template) conversation(r *Row) *conversation {
+	prompt, response := r.Prompt, r.Completion
+	if r.Kind == Instruction {
+		prompt, response = t.Render(r.Instruction, r.Input, r.Output)
+	}
+	return &conversation{messages: []*strictjson.Object{message("user", prompt), message("assistant", response)}}
 }

@@ -62,7 +62,7 @@ func TestLoadTemplate(t *testing.T) {
 	if got, err := LoadTemplate("medtuned"); err != nil || got.PromptInput != MedTuned.PromptInput {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := LoadTemplate("vicuna"); err == nil || !strings.Contains(err.Error(), `template "vicuna" is neither built in (alpaca, medtuned) nor a file`) {
+	if _, err := LoadTemplate("vicuna"); err == nil || !strings.Contains(err.Error(), `template "vicuna" is neither built in (alpaca, medtuned, chat) nor a file`) {
 		t.Errorf("%v", err)
 	}
 	path := filepath.Join(t.TempDir(), "t.yaml")

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/biolora/biolora/internal/parallel"
+	"github.com/biolora/biolora/tokenizer"
 )
 
-// Tokenizer makes token ids of text. Neither Encode nor EncodeContinuation adds BOS or EOS.
+// Tokenizer makes token ids of text. *tokenizer.Tokenizer is one.
 type Tokenizer interface {
-	Encode(text string) []int32             // of a text's beginning
-	EncodeContinuation(text string) []int32 // of text that goes on after other tokens
+	EncodePieces([]tokenizer.Piece) [][]int32 // without BOS and EOS
 	BOS() (int32, bool)
 	EOS() (int32, bool)
 	DecodeWithSpecial(ids []int32) string
@@ -31,8 +32,9 @@ type TokenizeOptions struct {
 type Example struct {
 	IDs    []int32
 	labels []int32 // of a pre-tokenised row
-	learnt int32   // otherwise: the first token that is learnt
-	row    int32
+	// turns are the tokens where, otherwise, what is learnt begins, ends, begins again, and so on.
+	turns []int32
+	row   int32
 }
 
 // Row returns the index of the row in its Dataset.
@@ -44,7 +46,11 @@ func (e *Example) Label(t int) int32 {
 	if e.labels != nil {
 		return e.labels[t]
 	}
-	if t < int(e.learnt) {
+	turns, begins := slices.BinarySearch(e.turns, int32(t))
+	if begins {
+		turns++
+	}
+	if turns%2 == 0 {
 		return Masked
 	}
 	return e.IDs[t]
@@ -74,7 +80,9 @@ type Examples struct {
 
 // Tokenize makes tokens of all rows: BOS, prompt, response, EOS, with the loss on response and EOS. Prompt and
 // response are encoded apart, so that the boundary is exact. BOS and EOS are not doubled where the text brings them
-// along. tok may be nil where all rows are pre-tokenised; it is used by several goroutines.
+// along. A conversation is what the chat template writes and nothing else, as in Transformers, with the loss on the
+// assistant's turns; what is learnt and what is only read are encoded apart too. tok may be nil where all rows are
+// pre-tokenised; it is used by several goroutines.
 //
 // Rows without a label that counts are left out and counted; none left at all is an error. Ids and labels outside the
 // vocabulary are errors that name file and line. The context ends the work between two rows.
@@ -137,7 +145,7 @@ func (t *tokenizing) gather() (*Examples, error) {
 			}
 			continue
 		}
-		text = text || r.labels == nil
+		text = text || r.labels == nil && t.data.rows[i].spans == nil
 		switch {
 		case r.LabelTokens() > 0:
 			labelled = true
@@ -198,10 +206,14 @@ func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, err
 		if tok == nil {
 			return e, fmt.Errorf("%s: text rows need a tokenizer", r.Place())
 		}
-		prompt, response := d.Text(i)
-		e.IDs, e.learnt = encode(tok, prompt, response)
+		spans := d.Spans(i)
+		ids := encode(tok, spans)
+		if r.spans == nil {
+			ids[0], ids[1] = withEnds(tok, ids[0], ids[1])
+		}
+		e.join(spans, ids)
 		if o.TrainOnInputs {
-			e.learnt = 0
+			e.turns = []int32{0}
 		}
 	}
 	if o.VocabSize > 0 {
@@ -212,28 +224,41 @@ func (d *Dataset) example(i int, tok Tokenizer, o TokenizeOptions) (Example, err
 	return e, nil
 }
 
-// encode returns BOS, prompt, response, EOS, and where the response begins.
-func encode(tok Tokenizer, prompt, response string) (ids []int32, learnt int32) {
-	var answer []int32
-	if prompt == "" {
-		answer = tok.Encode(response)
-	} else {
-		ids = tok.Encode(prompt)
-		answer = tok.EncodeContinuation(response)
+// encode returns the ids of each span.
+func encode(tok Tokenizer, spans []Span) [][]int32 {
+	pieces := make([]tokenizer.Piece, len(spans))
+	for i, s := range spans {
+		pieces[i] = tokenizer.Piece{Text: s.Text, Plain: s.Plain}
 	}
-	first := answer
-	if len(ids) > 0 {
-		first = ids
+	return tok.EncodePieces(pieces)
+}
+
+// withEnds puts BOS before a prompt and EOS behind a response, unless they are there.
+func withEnds(tok Tokenizer, prompt, response []int32) (withBOS, withEOS []int32) {
+	first := prompt
+	if len(prompt) == 0 {
+		first = response
 	}
 	if bos, ok := tok.BOS(); ok && (len(first) == 0 || first[0] != bos) {
-		ids = append([]int32{bos}, ids...)
+		prompt = append([]int32{bos}, prompt...)
 	}
-	learnt = int32(len(ids))
-	ids = append(ids, answer...)
-	if eos, ok := tok.EOS(); ok && (len(answer) == 0 || answer[len(answer)-1] != eos) {
-		ids = append(ids, eos)
+	if eos, ok := tok.EOS(); ok && (len(response) == 0 || response[len(response)-1] != eos) {
+		response = append(response, eos)
 	}
-	return ids, learnt
+	return prompt, response
+}
+
+// join makes one example of the ids of spans.
+func (e *Example) join(spans []Span, ids [][]int32) {
+	e.IDs = slices.Concat(ids...)
+	at, learnt := 0, false
+	for i, s := range spans {
+		if s.Learnt != learnt && len(ids[i]) > 0 {
+			e.turns = append(e.turns, int32(at))
+			learnt = s.Learnt
+		}
+		at += len(ids[i])
+	}
 }
 
 func (e *Example) shorten(n int) {

@@ -3,41 +3,46 @@ package instruct
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/biolora/biolora/tokenizer"
 )
 
 // runes is a tokenizer for tests: the id of a rune is 10 + its code, "^" is BOS 1 and "$" is EOS 2, and a text's
 // beginning is marked with 3, as SentencePiece does with a space.
 type runes struct{ bos, eos bool }
 
-func (runes) piece(s string) (ids []int32) {
-	for _, r := range s {
-		switch r {
-		case '^':
-			ids = append(ids, 1)
-		case '$':
-			ids = append(ids, 2)
-		default:
-			ids = append(ids, 10+r)
+// EncodePieces reads "^" and "$" in plain parts as runes.
+func (t runes) EncodePieces(pieces []tokenizer.Piece) [][]int32 {
+	out := make([][]int32, len(pieces))
+	start := true
+	for i, p := range pieces {
+		if start && p.Text != "" && !strings.HasPrefix(p.Text, "^") {
+			out[i] = []int32{3}
+		}
+		start = start && p.Text == ""
+		for at, r := range p.Text {
+			plain := slices.ContainsFunc(p.Plain, func(r tokenizer.Range) bool { return r.From <= at && at < r.To })
+			switch {
+			case r == '^' && !plain:
+				out[i] = append(out[i], 1)
+			case r == '$' && !plain:
+				out[i] = append(out[i], 2)
+			default:
+				out[i] = append(out[i], 10+r)
+			}
 		}
 	}
-	return ids
+	return out
 }
-
-func (t runes) Encode(s string) []int32 {
-	if s == "" || strings.HasPrefix(s, "^") {
-		return t.piece(s)
-	}
-	return append([]int32{3}, t.piece(s)...)
-}
-func (t runes) EncodeContinuation(s string) []int32 { return t.piece(s) }
-func (t runes) BOS() (int32, bool)                  { return 1, t.bos }
-func (t runes) EOS() (int32, bool)                  { return 2, t.eos }
-func (runes) VocabSize() int                        { return 10 + utf8.MaxRune + 1 }
+func (t runes) BOS() (int32, bool) { return 1, t.bos }
+func (t runes) EOS() (int32, bool) { return 2, t.eos }
+func (runes) VocabSize() int       { return 10 + utf8.MaxRune + 1 }
 func (runes) DecodeWithSpecial(ids []int32) string {
 	var b strings.Builder
 	for _, id := range ids {

@@ -1,0 +1,193 @@
+package instruct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/biolora/biolora/internal/parallel"
+	"github.com/biolora/biolora/tokenizer/chat"
+)
+
+// ChatTemplate makes text of a conversation and says whose each part of it is. *chat.Template is one. It is used by
+// several goroutines.
+type ChatTemplate interface {
+	RenderTurns(context.Context, chat.Input) ([]chat.Span, error)
+}
+
+// Chat is how conversations become text.
+type Chat struct {
+	Template ChatTemplate
+	// Missing says why there is no Template: what the first row that needs one is answered with.
+	Missing error
+	// Variables are what the template knows besides the conversation: bos_token, eos_token.
+	Variables map[string]any
+	// Now is the time that the template may tell, the same for all rows.
+	Now time.Time
+	// SystemPrompt is the system message of conversations that have none. Empty: none.
+	SystemPrompt string
+	// LastTurn learns the assistant's last turn only, not all of them.
+	LastTurn bool
+}
+
+// WithChat says how rows that are conversations become text.
+func WithChat(c Chat) Option { return func(r *reader) { r.chat = c } }
+
+// NoSpecialInText reads special tokens that are written in a row as plain text, wherever they stand in it: only the
+// template's own become special tokens. special are the texts of all of them (tokenizer.Tokenizer.SpecialTokens).
+func NoSpecialInText(special []string) Option {
+	return func(r *reader) { r.plain, r.special = true, special }
+}
+
+// pending is a conversation that is not rendered yet.
+type pending struct {
+	*conversation
+	row  int   // its index
+	at   int   // how many rows stand before it, bad ones included
+	err  error // why it cannot be used
+	done []Span
+}
+
+// render makes text of the conversations, several at once. Those that cannot be used become bad rows.
+func (r *reader) render() error {
+	if len(r.pending) == 0 {
+		return nil
+	}
+	if r.chat.Template == nil {
+		why := r.chat.Missing
+		if why == nil {
+			why = errors.New("there is no chat template to make text of it")
+		}
+		return fmt.Errorf("%s: the row is a conversation: %w", r.rows[r.pending[0].row].Place(), why)
+	}
+	work := rendering{reader: r, tags: newMasker(r.special)}
+	pool := parallel.New(min(runtime.GOMAXPROCS(0), len(r.pending)))
+	pool.Run(len(r.pending), work)
+	pool.Close()
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	for i := range r.pending {
+		p := &r.pending[i]
+		if r.rows[p.row].spans = p.done; p.err != nil {
+			r.reject(p.at, &rowError{r.rows[p.row].place, p.err})
+		}
+	}
+	r.removeRejected()
+	r.pending = nil
+	return nil
+}
+
+// removeRejected removes the rows that were conversations and have no text.
+func (r *reader) removeRejected() {
+	bad := make(map[int]bool)
+	for _, p := range r.pending {
+		if p.err != nil {
+			bad[p.row] = true
+		}
+	}
+	if len(bad) == 0 {
+		return
+	}
+	i := -1
+	r.rows = slices.DeleteFunc(r.rows, func(Row) bool { i++; return bad[i] })
+}
+
+type rendering struct {
+	*reader
+	tags *masker
+}
+
+// Piece renders one conversation.
+func (w rendering) Piece(_, i int) {
+	p := &w.pending[i]
+	if w.ctx.Err() != nil {
+		return
+	}
+	p.done, p.err = w.spans(p.conversation)
+	p.conversation = nil // its memory is not needed any more
+}
+
+// spans returns the text of a conversation.
+func (w rendering) spans(c *conversation) ([]Span, error) {
+	messages := c.withSystem(w.chat.SystemPrompt)
+	turns, err := w.turns(chat.Input{Messages: encodeJSON(messages), Tools: encodeJSON(c.tools)})
+	if err != nil {
+		return nil, err
+	}
+	spans := make([]Span, len(turns))
+	for i, t := range turns {
+		spans[i] = Span{Text: t.Text, Learnt: t.Assistant}
+	}
+	if w.chat.LastTurn {
+		keepLast(spans, turns)
+	}
+	if !slices.ContainsFunc(spans, func(s Span) bool { return s.Learnt && s.Text != "" }) {
+		return nil, errors.New("the chat template writes no answer of the assistant, so that there is nothing to learn")
+	}
+	if w.plain {
+		if err := w.markPlain(spans, messages, c.tools); err != nil {
+			return nil, err
+		}
+	}
+	return joined(spans), nil
+}
+
+// joined joins spans that follow one another and are both learnt, or both not: they are encoded in one piece.
+func joined(spans []Span) []Span {
+	var out []Span
+	for from := 0; from < len(spans); {
+		to := from + 1
+		for to < len(spans) && spans[to].Learnt == spans[from].Learnt {
+			to++
+		}
+		whole := Span{Text: text(spans[from:to]), Learnt: spans[from].Learnt}
+		at := 0
+		for _, s := range spans[from:to] {
+			whole.Plain = append(whole.Plain, moved(s.Plain, at)...)
+			at += len(s.Text)
+		}
+		out = append(out, whole)
+		from = to
+	}
+	return out
+}
+
+func (w rendering) turns(in chat.Input) ([]chat.Span, error) {
+	in.Variables, in.Now = w.chat.Variables, w.chat.Now
+	turns, err := w.chat.Template.RenderTurns(w.ctx, in)
+	var refused *chat.Refused
+	if errors.As(err, &refused) {
+		return nil, fmt.Errorf("the chat template refuses the conversation: %s", refused.Message)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the chat template: %w", err)
+	}
+	return turns, nil
+}
+
+// keepLast leaves only what belongs to the assistant's last turn.
+func keepLast(spans []Span, turns []chat.Span) {
+	last := -1
+	for _, t := range turns {
+		if t.Assistant {
+			last = max(last, t.Message)
+		}
+	}
+	for i, t := range turns {
+		spans[i].Learnt = t.Assistant && t.Message == last
+	}
+}
+
+// text joins the spans.
+func text(spans []Span) string {
+	var b strings.Builder
+	for _, s := range spans {
+		b.WriteString(s.Text)
+	}
+	return b.String()
+}
