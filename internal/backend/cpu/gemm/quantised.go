@@ -55,10 +55,11 @@ func (p *product) packQuantised(work *worker, j, g, k0, k, steps int) {
 	each := p.slice(k, p.b)
 	for s := 0; s < k; s += each {
 		for q := range g {
-			part := src.at(q*cols, s)
+			row, col := q*cols, s
 			if p.b.lane == 1 {
-				part = src.at(s, q*cols)
+				row, col = col, row
 			}
+			part := src.at(row, col)
 			dst := unsafe.Pointer(&work.panels[q*size+s/p.red.places*cols])
 			p.e.ker.unpack(dst, part, p.b.place == 1, min(cols, lanes-q*cols), min(each, k-s), p.format)
 		}
