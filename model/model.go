@@ -231,6 +231,9 @@ func (m *Model) Close() error { return errors.Join(m.be.Close(), m.ckpt.Close())
 // Dir is what was opened: the directory of the checkpoint, or a .gguf file.
 func (m *Model) Dir() string { return m.dir }
 
+// Files are the paths of the files with weights.
+func (m *Model) Files() []string { return m.ckpt.Files() }
+
 // Cache is the file of converted weights that is in use; "" where there is none. See Options.CacheDir.
 func (m *Model) Cache() string { return m.ckpt.Cache() }
 

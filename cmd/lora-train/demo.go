@@ -37,7 +37,7 @@ func (s *session) demo(ctx context.Context) error {
 	}
 	err := s.out.claim()
 	if err == nil {
-		err = s.openDemo()
+		err = s.openDemo(ctx)
 	}
 	if err != nil {
 		s.out.undo()
@@ -70,7 +70,7 @@ func (s *session) demo(ctx context.Context) error {
 }
 
 // openDemo writes the demo's files into the output directory and opens them.
-func (s *session) openDemo() error {
+func (s *session) openDemo(ctx context.Context) error {
 	dir, data, err := demo.Write(filepath.Join(s.out.path, demoDir))
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (s *session) openDemo() error {
 		}
 	}
 	s.Settings.Model, s.Data = dir, []string{data}
-	return s.prepare()
+	return s.prepare(ctx)
 }
 
 // answer generates the answer to the demo's question.

@@ -187,7 +187,7 @@ func (r *Run) take(given []string, s *Settings) {
 func (r *Run) missing(flags []string) error {
 	var errs []error
 	if r.Model == "" {
-		errs = append(errs, errors.New("--model is missing: a checkpoint directory in Hugging Face's format"))
+		errs = append(errs, errors.New("--model is missing: a checkpoint directory or a .gguf file"))
 	}
 	if len(r.Data) == 0 {
 		errs = append(errs, errors.New("--data is missing: a file of rows, JSON Lines or a JSON array"))
@@ -201,7 +201,7 @@ func (r *Run) missing(flags []string) error {
 
 // absolute makes the paths of a run independent of the working directory, so that run.yaml repeats it from anywhere.
 func (r *Run) absolute() error {
-	paths := []*string{&r.Model, &r.Adapter}
+	paths := []*string{&r.Model, &r.Adapter, &r.CacheDir}
 	for i := range r.Data {
 		paths = append(paths, &r.Data[i])
 	}

@@ -10,10 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/model/weights"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
@@ -43,33 +46,34 @@ func (r *Run) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if r.Demo {
 		return s.demo(ctx)
 	}
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	_, err := s.train(ctx)
 	return err
 }
 
-// prepare opens all that the run reads and looks at where it writes. All that is wrong is gathered; nothing is
-// changed on the disk.
-func (s *session) prepare() error {
+// prepare opens all that the run reads and looks at where it writes. All that is wrong is gathered; nothing is changed
+// on the disk, but that weights which cannot be computed with as they lie in their files are converted into a cache.
+func (s *session) prepare(ctx context.Context) error {
 	if err := s.absolute(); err != nil {
 		return err
 	}
 	if err := s.printPreset(s.stderr); err != nil {
 		return err
 	}
-	err := s.open()
-	if !s.out.claimed {
-		err = errors.Join(err, s.out.check(s.files()...))
+	err := s.open(ctx)
+	if ctx.Err() != nil {
+		fmt.Fprintln(s.stderr, "interrupted before the first step: nothing was learnt, nothing is kept")
+		return errInterrupted
 	}
 	return err
 }
 
 // files are those that an output directory must not replace under the run's hands.
 func (s *session) files() []string {
-	files := append(slices.Clone(s.Data), s.Template)
-	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json"} {
+	files := append(slices.Clone(s.Data), s.Template, s.Model)
+	for _, name := range []string{model.ConfigFile, weights.ParamsFile, weights.SingleFile, weights.PickleFile, "tokenizer.json", "tokenizer.model"} {
 		files = append(files, filepath.Join(s.Model, name))
 	}
 	if s.Adapter != "" {
@@ -80,35 +84,45 @@ func (s *session) files() []string {
 	return files
 }
 
-// open opens model, tokenizer, data and adapter.
-func (s *session) open() error {
-	errs := []error{isDir(s.Model), s.openData()}
-	if errs[0] == nil {
-		errs = append(errs, s.openModel(), s.openTokenizer())
+// open opens model, tokenizer, data and adapter. What takes long comes last, and not if anything is wrong.
+func (s *session) open(ctx context.Context) error {
+	errs := []error{s.openData()}
+	if !s.out.claimed {
+		errs = append(errs, s.out.check(s.files()...))
 	}
-	return errors.Join(errs...)
+	if _, err := os.Stat(s.Model); err != nil {
+		return errors.Join(fmt.Errorf("model: %w", err), errors.Join(errs...)) // what every reader of it would say
+	}
+	errs = append(errs, s.openTokenizer())
+	if err := errors.Join(errs...); err != nil && s.convertsLong() {
+		return err
+	}
+	return errors.Join(append([]error{s.openModel(ctx)}, errs...)...)
 }
 
-// isDir spares the user what every reader of a directory would say of one that is not there.
-func isDir(path string) error {
-	st, err := os.Stat(path)
+// convertsLong reports whether so much of the model's weights has to be converted that it takes a file.
+func (s *session) convertsLong() bool {
+	c, err := weights.Open(s.Model)
 	if err != nil {
-		return fmt.Errorf("model: %w", err)
+		return false
 	}
-	if !st.IsDir() {
-		return fmt.Errorf("model: %s is not a directory: name the directory of the checkpoint", path)
-	}
-	return nil
+	defer c.Close()
+	n, err := c.Unprepared(weights.PrepareOptions{DType: numeric.BF16})
+	return err == nil && n > weights.MemoryLimit
 }
 
 // openModel opens the model and puts the adapter into it.
-func (s *session) openModel() (err error) {
-	s.model, err = model.Open(s.Model, model.Options{
+func (s *session) openModel(ctx context.Context) (err error) {
+	c := &conversion{w: s.stderr, terminal: report.StyleOf(s.stderr).Terminal, start: time.Now()}
+	s.model, err = model.OpenContext(ctx, s.Model, model.Options{
 		Compute: s.Compute, Device: s.Device, Threads: s.Threads, Activations: s.ActivationPolicy,
+		CacheDir: s.CacheDir, Progress: c.progress,
 	})
+	c.end()
 	if err != nil {
 		return err
 	}
+	c.summary(s.model.Cache())
 	s.warnings = append(s.warnings, s.model.Warnings()...)
 	return s.openAdapter()
 }

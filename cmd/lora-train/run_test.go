@@ -309,7 +309,7 @@ func TestWrongInputs(t *testing.T) {
 		want []string
 	}{
 		{"no model", []string{"--model", "no-such-model"}, exitFailed, []string{"no-such-model"}},
-		{"a file as model", []string{"--model", rows}, exitFailed, []string{rows, "not a directory"}},
+		{"a file as model", []string{"--model", rows}, exitFailed, []string{rows, "name the directory"}},
 		{"model and data", []string{"--model", "no-such-model", "--data", "no-such-data"}, exitFailed,
 			[]string{"no-such-model", "no-such-data"}},
 		{"no such data", []string{"--data", "no-such-data"}, exitFailed, []string{"no-such-data"}},

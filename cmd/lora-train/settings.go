@@ -16,7 +16,7 @@ import (
 // Settings is everything a run is asked to do. The tags name a flag; the key in YAML is the same name with
 // underscores.
 type Settings struct {
-	Model     string   `name:"model" group:"Input and output" placeholder:"DIR" help:"Checkpoint directory in Hugging Face's format."`
+	Model     string   `name:"model" group:"Input and output" placeholder:"DIR|FILE" help:"Checkpoint: a directory in Hugging Face's or Meta's format, or a .gguf file."`
 	Data      []string `name:"data" sep:"none" group:"Input and output" placeholder:"FILE" help:"Rows to train on: a JSON array or JSON Lines. May be repeated."`
 	Out       string   `name:"out" group:"Input and output" placeholder:"DIR" help:"Output directory. Without it: ./lora-out/N, N the next free number."`
 	Overwrite bool     `name:"overwrite" group:"Input and output" help:"Use an output directory that is not empty. Replaces only what lora-train wrote there."`
@@ -59,6 +59,7 @@ type Settings struct {
 	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
 	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|all" help:"What layers keep for the backward pass: all, none (they compute it again), or what the memory allows. Never changes a result."`
+	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 }
 
 // setting is one field of a Settings.

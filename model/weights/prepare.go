@@ -23,8 +23,8 @@ type PrepareOptions struct {
 	Progress func(done, total int64)
 }
 
-// memoryLimit is how many bytes of converted tensors are kept in memory, without a file.
-const memoryLimit = 64 << 20
+// MemoryLimit is how many bytes of converted tensors are kept in memory, without a file.
+const MemoryLimit = 64 << 20
 
 // job is a tensor to be converted.
 type job struct {
@@ -50,10 +50,20 @@ func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 	for i := range jobs {
 		p.total += jobs[i].bytes()
 	}
-	if p.total <= memoryLimit {
+	if p.total <= MemoryLimit {
 		return c.intoMemory(ctx, jobs, p)
 	}
 	return c.intoCache(ctx, jobs, o, p)
+}
+
+// Unprepared is how many bytes Prepare has to make with these options.
+func (c *Checkpoint) Unprepared(o PrepareOptions) (int64, error) {
+	jobs, err := c.jobs(o.DType)
+	var n int64
+	for i := range jobs {
+		n += jobs[i].bytes()
+	}
+	return n, err
 }
 
 // jobs lists what has to be converted, and to what.

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// conversion tells how far the conversion of a model's weights has come.
+type conversion struct {
+	w           io.Writer
+	terminal    bool // a line can be drawn over
+	start, last time.Time
+	done        int64
+	drawn       bool
+}
+
+// progress draws over its line on a terminal, and writes one now and then elsewhere. What is done within a second is
+// not worth a line.
+func (c *conversion) progress(done, total int64) {
+	c.done = done
+	now, every := time.Now(), 10*time.Second
+	if c.terminal {
+		every = time.Second / 5
+	}
+	if c.last.IsZero() {
+		c.last = c.start.Add(time.Second - every)
+	}
+	if now.Sub(c.last) < every {
+		return
+	}
+	c.last = now
+	text := fmt.Sprintf("converting the weights: %.1f of %.1f GB, %.2f GB/s", gb(done), gb(total), c.rate())
+	if c.terminal {
+		fmt.Fprintf(c.w, "\r%-72s", text)
+		c.drawn = true
+		return
+	}
+	fmt.Fprintln(c.w, text)
+}
+
+func gb(n int64) float64 { return float64(n) / 1e9 }
+
+func (c *conversion) rate() float64 { return gb(c.done) / time.Since(c.start).Seconds() }
+
+// end leaves the line.
+func (c *conversion) end() {
+	if c.drawn {
+		fmt.Fprintln(c.w)
+	}
+}
+
+// summary says where the converted weights are kept, if it was now that they were made.
+func (c *conversion) summary(cache string) {
+	if c.done > 0 && cache != "" {
+		fmt.Fprintf(c.w, "converted %.1f GB of weights in %.1f s (%.2f GB/s), kept in %s\n",
+			gb(c.done), time.Since(c.start).Seconds(), c.rate(), cache)
+	}
+}
