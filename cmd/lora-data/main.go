@@ -2,13 +2,17 @@
 // (tokenize.go), "lora-data preview" shows the rows of a data set with what is learnt of them (preview.go).
 package main
 
-import "github.com/biolora/biolora/internal/cli"
+import (
+	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/dataset"
+)
 
 // commandLine is what the flags are parsed into.
 type commandLine struct {
 	Tokenize tokenize `cmd:"" help:"Turn text into token ids, or ids into text, a line at a time."`
+	Preview  preview  `cmd:"" help:"Show rows as the model will see them."`
 }
 
-var program = cli.Program{Name: "lora-data", About: "Shows instruction data as a model sees it."}
+var program = cli.Program{Name: "lora-data", About: "Shows instruction data as a model sees it.", Defaults: dataset.Flags()}
 
 func main() { program.Main(&commandLine{}) }

@@ -84,7 +84,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"--help", "tokenize --help"} {
+	for _, args := range []string{"--help", "tokenize --help", "preview --help"} {
 		code, stdout, stderr := execute(strings.NewReader(""), strings.Fields(args)...)
 		if code != cli.Done || !strings.Contains(stdout, "lora-data") || stderr != "" {
 			t.Errorf("%s: %d, %q, %q", args, code, stdout, stderr)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,6 +33,9 @@ type Program struct {
 	About string // a few sentences; the help adds the exit statuses to them
 	// Stopped is what is said when a signal has ended a command: "nothing was written".
 	Stopped string
+	// Defaults are flags' values where they are not given, by their names; they are added to the help. A value that is
+	// zero says nothing.
+	Defaults map[string]any
 }
 
 // Streams are where a command reads and writes.
@@ -39,6 +43,8 @@ type Streams struct {
 	In  io.Reader
 	Out *bufio.Writer // flushed at the end; what cannot be written makes the command fail
 	Err io.Writer
+	// Stdout is what Out writes to, to find out whether it is a terminal.
+	Stdout io.Writer
 }
 
 // UsageError is a command line that makes no sense, as opposed to a file that does not.
@@ -62,7 +68,7 @@ func (p Program) Main(line any) {
 
 // Run carries out a command line and returns its exit status.
 func (p Program) Run(ctx context.Context, line any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	s := &Streams{In: stdin, Out: bufio.NewWriterSize(stdout, 1<<16), Err: stderr}
+	s := &Streams{In: stdin, Out: bufio.NewWriterSize(stdout, 1<<16), Err: stderr, Stdout: stdout}
 	err := p.carryOut(ctx, line, args, s)
 	if flushed := s.Out.Flush(); flushed != nil && !errors.Is(err, flushed) {
 		err = errors.Join(err, fmt.Errorf("standard output: %w", flushed))
@@ -101,6 +107,12 @@ func (p Program) carryOut(ctx context.Context, line any, args []string, s *Strea
 	if err != nil {
 		return err
 	}
+	for _, f := range slices.Concat(k.Model.Flags, nodeFlags(k.Model.Children)) {
+		if v, ok := p.Defaults[f.Name]; ok {
+			f.HasDefault, f.Default = true, fmt.Sprint(v)
+			f.Help += fmt.Sprintf(" Default: %v.", v)
+		}
+	}
 	parsed, err := k.Parse(args)
 	if helped {
 		return nil
@@ -110,4 +122,13 @@ func (p Program) carryOut(ctx context.Context, line any, args []string, s *Strea
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(s)
+}
+
+// nodeFlags are the flags of commands.
+func nodeFlags(commands []*kong.Node) (flags []*kong.Flag) {
+	for _, c := range commands {
+		flags = append(flags, c.Flags...)
+		flags = append(flags, nodeFlags(c.Children)...)
+	}
+	return flags
 }

@@ -18,11 +18,12 @@ type line struct {
 }
 
 type say struct {
-	Word string `required:"" help:"What to say."`
+	Word  string `required:"" help:"What to say."`
+	Times int    `placeholder:"N" help:"How often."`
 }
 
 func (c *say) Run(_ context.Context, s *Streams) error {
-	_, err := s.Out.WriteString(c.Word)
+	_, err := s.Out.WriteString(strings.Repeat(c.Word, c.Times))
 	return err
 }
 
@@ -42,7 +43,7 @@ func (c *fail) Run(ctx context.Context, _ *Streams) error {
 	return errors.New("it does not work")
 }
 
-var program = Program{Name: "prog", About: "Does things.", Stopped: ", nothing was said"}
+var program = Program{Name: "prog", About: "Does things.", Stopped: ", nothing was said", Defaults: map[string]any{"times": 1}}
 
 func run(ctx context.Context, stdout io.Writer, args ...string) (int, string) {
 	var stderr bytes.Buffer
@@ -59,6 +60,7 @@ func TestRun(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"say --word=hello", Done, "hello", ""},
+		{"say --word=ha --times=2", Done, "haha", ""},
 		{"fail --how=plain", Failed, "", "prog: it does not work\n"},
 		{"fail --how=usage", Usage, "", "prog: makes no sense\n" + hint},
 		{"fail --how=stopped", Interrupted, "", "prog: interrupted, nothing was said\n"},
@@ -76,7 +78,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for args, want := range map[string]string{"--help": "Does things.", "say --help": "--word"} {
+	for args, want := range map[string]string{"--help": "Does things.", "say --help": "How often. Default: 1."} {
 		var stdout bytes.Buffer
 		code, stderr := run(t.Context(), &stdout, strings.Fields(args)...)
 		if code != Done || !strings.Contains(stdout.String(), want) || stderr != "" {

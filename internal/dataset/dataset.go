@@ -3,6 +3,8 @@
 package dataset
 
 import (
+	"reflect"
+
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
 )
@@ -26,6 +28,18 @@ type Rows struct {
 func Defaults() Rows {
 	t := train.Defaults()
 	return Rows{Template: instruct.Alpaca.Name, TrainOnInputs: t.TrainOnInputs, MaxSeqLength: t.MaxSeqLength}
+}
+
+// Flags are the defaults by the names of the flags, but for those that are zero and no number.
+func Flags() map[string]any {
+	d := reflect.ValueOf(Defaults())
+	m := map[string]any{}
+	for i := range d.NumField() {
+		if v := d.Field(i); !v.IsZero() || v.CanInt() || v.CanFloat() {
+			m[d.Type().Field(i).Tag.Get("name")] = v.Interface()
+		}
+	}
+	return m
 }
 
 // Options puts the settings that training knows into o.
