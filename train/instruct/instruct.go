@@ -3,18 +3,23 @@
 package instruct
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/biolora/biolora/tokenizer"
 )
 
 // Dataset is the rows of one or more files, in their order, and the template that makes text of them.
 type Dataset struct {
 	Template Template
 	rows     []Row
+	plain    bool // special tokens in rows are text
 	bad      int
 	badRows  []error
 }
@@ -29,13 +34,20 @@ type Option func(*reader)
 // here that no row has is an error.
 func WithFields(f Fields) Option { return func(r *reader) { r.given = f } }
 
+// WithContext ends the reading when the context does.
+func WithContext(ctx context.Context) Option { return func(r *reader) { r.ctx = ctx } }
+
+// OnlyRows takes n rows from row from on, counted from 0 over all files, and reads no further. Bad rows do not count.
+func OnlyRows(from, n int) Option { return func(r *reader) { r.from, r.most = from, n } }
+
 // SkipBad goes on after rows that cannot be used and counts them, instead of failing.
 func SkipBad() Option { return func(r *reader) { r.skipBad = true } }
 
 // Open reads one file of rows: a JSON array of objects, or JSON Lines; which of the two is told by its first
-// character. Rows are {instruction, input, output}, {prompt, completion} (no template), or pre-tokenised
-// {input_ids, labels} (Hugging Face's convention: labels are aligned with the ids, -100 is masked). Fields that
-// are none of these are ignored. All bad rows are reported, by file and line.
+// character. Rows are {instruction, input, output}, {prompt, completion} (no template), conversations {messages, tools}
+// or, in ShareGPT's form, {conversations} (see WithChat), or pre-tokenised {input_ids, labels} (Hugging Face's
+// convention: labels are aligned with the ids, -100 is masked); a file may mix them. Fields that are none of these are
+// ignored. All bad rows are reported, by file and line.
 func Open(path string, t Template, opts ...Option) (*Dataset, error) {
 	return OpenAll([]string{path}, t, opts...)
 }
@@ -82,36 +94,68 @@ func (d *Dataset) OnlyTokens() bool {
 	return !slices.ContainsFunc(d.rows, func(r Row) bool { return r.Kind != Tokens })
 }
 
-// Text returns the prompt and the response of row i as the model is to see them, without BOS and EOS. Both are
-// empty for a pre-tokenised row.
-func (d *Dataset) Text(i int) (prompt, response string) {
-	switch r := &d.rows[i]; r.Kind {
-	case Instruction:
-		return d.Template.Render(r.Instruction, r.Input, r.Output)
-	case Prompt:
-		return r.Prompt, r.Completion
+// Span is a stretch of a row's text.
+type Span struct {
+	Text   string
+	Learnt bool // or only read
+	// Plain are the parts of Text in which special tokens are text; see NoSpecialInText.
+	Plain []tokenizer.Range
+}
+
+// Spans returns the text of row i as the model is to see it. A conversation has all of its text in them; the prompt and
+// the response of other rows get BOS and EOS besides. A pre-tokenised row has none. The caller does not change them.
+func (d *Dataset) Spans(i int) []Span {
+	r := &d.rows[i]
+	if r.spans != nil {
+		return r.spans
 	}
-	return "", ""
+	switch r.Kind {
+	case Instruction:
+		prompt, response := d.Template.render(r.Instruction, r.Input, r.Output)
+		if !d.plain {
+			prompt.Plain, response.Plain = nil, nil
+		}
+		return []Span{prompt, response}
+	case Prompt:
+		spans := []Span{{Text: r.Prompt}, {Text: r.Completion, Learnt: true}}
+		for i := range spans {
+			if d.plain {
+				spans[i].Plain = []tokenizer.Range{{To: len(spans[i].Text)}}
+			}
+		}
+		return spans
+	}
+	return nil
 }
 
 // reader gathers the rows and the complaints of several files.
 type reader struct {
 	Dataset
-	given   Fields // as the caller gave them
-	fields  names  // with defaults
-	skipBad bool
-	seen    Fields // the given names that some row has
-	err     error  // of the options
+	ctx        context.Context
+	given      Fields // as the caller gave them
+	fields     names  // with defaults
+	chat       Chat
+	special    []string // the tokenizer's special tokens
+	skipBad    bool
+	from, most int       // OnlyRows
+	good       int       // rows so far, those before from included
+	seen       Fields    // the given names that some row has
+	pending    []pending // conversations
+	places     []int     // of badRows among all rows
+	err        error     // of the options
 }
 
 func newReader(t Template, opts []Option) *reader {
-	r := &reader{Dataset: Dataset{Template: t}}
+	r := &reader{Dataset: Dataset{Template: t}, ctx: context.Background(), most: math.MaxInt}
 	for _, o := range opts {
 		o(r)
 	}
 	fields, err := r.given.resolve()
 	r.fields = fields
 	r.err = errors.Join(t.validate(), err)
+	if r.from < 0 || r.most < 1 {
+		r.err = errors.Join(r.err, fmt.Errorf("rows from %d on, %d of them: expected one at least, counted from 0", r.from, r.most))
+	}
 	return r
 }
 
@@ -137,7 +181,10 @@ func (r *reader) read(name string, src io.Reader) error {
 		return nil
 	}
 	s := newScanner(name, src)
-	for {
+	for r.good-r.from < r.most {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		raw, err := s.next()
 		if err == io.EOF {
 			return nil
@@ -148,15 +195,43 @@ func (r *reader) read(name string, src io.Reader) error {
 		}
 		if err == nil {
 			var row Row
-			if row, err = parseRow(raw, r.fields, &r.seen); err == nil {
-				r.rows = append(r.rows, row)
+			var c *conversation
+			if row, c, err = parseRow(raw, r.fields, &r.seen); err == nil {
+				r.accept(row, c)
 				continue
 			}
 		}
-		r.bad++
-		if len(r.badRows) < maxReported {
-			r.badRows = append(r.badRows, err)
-		}
+		r.reject(r.good+r.bad, err)
+	}
+	return nil
+}
+
+// accept takes a row that is well-formed.
+func (r *reader) accept(row Row, c *conversation) {
+	at := r.good + r.bad
+	if r.good++; r.good <= r.from {
+		return
+	}
+	if c == nil && r.Template.Chat && row.Kind != Tokens {
+		c = r.Template.conversation(&row)
+	}
+	if c != nil {
+		r.pending = append(r.pending, pending{conversation: c, row: len(r.rows), at: at})
+	}
+	r.rows = append(r.rows, row)
+}
+
+// reject counts a bad row, which is row number at of all files, and keeps the complaint if it is one of the first.
+func (r *reader) reject(at int, err error) {
+	r.bad++
+	i, _ := slices.BinarySearch(r.places, at)
+	if i == maxReported {
+		return
+	}
+	r.places = slices.Insert(r.places, i, at)
+	r.badRows = slices.Insert(r.badRows, i, err)
+	if len(r.places) > maxReported {
+		r.places, r.badRows = r.places[:maxReported], r.badRows[:maxReported]
 	}
 }
 
@@ -164,19 +239,25 @@ func (r *reader) finish(names string, errs []error) (*Dataset, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	if err := r.render(); err != nil {
+		errs = append(errs, err)
+	}
 	if !r.skipBad && r.bad > 0 {
 		errs = append(r.badRows, errs...)
 		if more := r.bad - len(r.badRows); more > 0 {
 			errs = append(errs, fmt.Errorf("%s: %d more bad rows (%d of %d rows are bad)", names, more, r.bad, r.bad+len(r.rows)))
 		}
 	}
-	if len(errs) == 0 && len(r.rows) > 0 {
+	if len(errs) == 0 && len(r.rows) > 0 && r.most == math.MaxInt {
 		errs = append(errs, r.unseenFields(names)...)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	if len(r.rows) == 0 {
+		if r.from > 0 && r.good > 0 {
+			return nil, fmt.Errorf("%s: there is no row %d: the data set has %d rows, counted from 0", names, r.from, r.good)
+		}
 		if r.bad > 0 {
 			return nil, fmt.Errorf("%s: the data set is empty: all of its %d rows are bad, the first: %w", names, r.bad, r.badRows[0])
 		}
