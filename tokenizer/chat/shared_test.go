@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 // renderCase is one rendering by Transformers: see testdata/chat/README.md.
 type renderCase struct {
 	Template string
+	Source   string
 	Name     string
 	Messages []json.RawMessage
 	Kwargs   map[string]json.RawMessage
@@ -46,28 +48,31 @@ func (c renderCase) input(t testing.TB) Input {
 // check compares a rendering with Transformers'.
 func (c renderCase) check(t *testing.T, source string) {
 	t.Helper()
+	what := strings.TrimSpace(c.Template + " " + c.Name + " " + c.Source)
 	tmpl, err := Parse(source)
-	if err != nil {
-		t.Errorf("%s: %v", c.Template, err)
-		return
+	got := ""
+	if err == nil {
+		got, err = tmpl.Render(t.Context(), c.input(t))
 	}
-	got, err := tmpl.Render(t.Context(), c.input(t))
 	if c.Output != nil {
 		if err != nil || got != *c.Output {
-			t.Errorf("%s, %s: error %v, got\n%q, want\n%q", c.Template, c.Name, err, got, *c.Output)
+			t.Errorf("%s: error %v, got\n%q, want\n%q", what, err, got, *c.Output)
 		}
 		return
 	}
 	if err == nil {
-		t.Errorf("%s, %s: got %q, want the error %q", c.Template, c.Name, got, c.Error)
+		t.Errorf("%s: got %q, want the error %q", what, got, c.Error)
 		return
 	}
-	var refused *Refused
-	if errors.As(err, &refused) && refused.Message != c.Error {
-		t.Errorf("%s, %s: refused with %q, want %q", c.Template, c.Name, refused.Message, c.Error)
+	if strings.Contains(err.Error(), "internal error") {
+		t.Errorf("%s: %v", what, err)
 	}
-	if !errors.As(err, &refused) && !strings.Contains(c.Error, "Error: ") && !strings.Contains(err.Error(), c.Error) {
-		t.Errorf("%s, %s: error %q, want %q", c.Template, c.Name, err, c.Error)
+	var refused *Refused
+	if isRefusal := errors.As(err, &refused); isRefusal != !strings.Contains(c.Error, "Error: ") || isRefusal && refused.Message != c.Error {
+		t.Errorf("%s: error %v, want %q", what, err, c.Error)
+	}
+	if want, ok := strings.CutPrefix(c.Error, "UndefinedError: "); ok && !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%s: error %v, want %q", what, err, want)
 	}
 }
 
@@ -87,6 +92,34 @@ func TestSharedRenderings(t *testing.T) {
 	}
 	for _, c := range file.Cases {
 		source, err := os.ReadFile(golden.Shared(t, "templates", c.Template))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.check(t, string(source))
+	}
+}
+
+// TestOwnRenderings renders the templates and snippets of testdata/chat as Transformers does.
+func TestOwnRenderings(t *testing.T) {
+	dir := filepath.Join(golden.Root(t), "testdata", "chat")
+	data, err := os.ReadFile(filepath.Join(dir, "cases.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Data  map[string]json.RawMessage
+		Cases []renderCase
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range file.Cases {
+		if c.Template == "" {
+			c.Kwargs = file.Data
+			c.check(t, c.Source)
+			continue
+		}
+		source, err := os.ReadFile(filepath.Join(dir, c.Template))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -447,20 +447,24 @@ func (r *run) keyOf(attribute, caseSensitive any) func(any) any {
 
 func sortFilter(r *run, v any, a args) any {
 	b := a.bind(r, "sort", 0, "reverse", "case_sensitive", "attribute")
-	key := r.keyOf(b[2], b[1])
-	if s, ok := plain(b[2]); ok && strings.Contains(s, ",") {
-		var keys []func(any) any
+	paths := []any{b[2]}
+	if s, ok := plain(b[2]); ok {
+		paths = nil
 		for _, p := range strings.Split(s, ",") {
-			keys = append(keys, r.keyOf(p, b[1]))
+			paths = append(paths, p)
 		}
-		key = func(v any) any {
-			t := &tuple{}
-			for _, k := range keys {
-				t.items = append(t.items, k(v))
-			}
-			r.alloc(16 * len(keys))
-			return t
+	}
+	keys := make([]func(any) any, len(paths))
+	for i, p := range paths {
+		keys[i] = r.keyOf(p, b[1])
+	}
+	key := func(v any) any { // a list also of one: what is equal in it needs no order
+		r.alloc(16 * len(keys))
+		t := &tuple{items: make([]any, len(keys))}
+		for i, k := range keys {
+			t.items[i] = k(v)
 		}
+		return t
 	}
 	return &List{r.sorted(r.elements(v, -1), key, b[0] != missing && r.truth(b[0]))}
 }

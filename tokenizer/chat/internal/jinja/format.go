@@ -485,9 +485,9 @@ func general(f float64, verb byte, precision int, alt bool) string {
 	return s
 }
 
-// printf is Python's % on strings.
-func (r *run) printf(s string, v any) string {
-	p := &printer{r: r, args: []any{v}}
+// printf is Python's % on strings; for markup it escapes what it writes.
+func (r *run) printf(s string, v any, safe bool) string {
+	p := &printer{r: r, args: []any{v}, safe: safe}
 	if t, ok := v.(*tuple); ok {
 		p.args, p.tuple = t.items, true
 	}
@@ -515,6 +515,7 @@ type printer struct {
 	tuple bool
 	used  int
 	dict  *Dict
+	safe  bool
 }
 
 func (p *printer) next() any {
@@ -612,6 +613,9 @@ func (p *printer) convert(v any, verb byte, sp spec) string {
 		switch verb {
 		case 's':
 			s = r.str(v)
+			if _, is := v.(markup); p.safe && !is {
+				s = r.escape(s)
+			}
 		case 'r':
 			s = r.repr(v)
 		case 'a':

@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // normInt is an integer in the form that values have: int64 where it fits.
@@ -163,12 +164,32 @@ func floatRepr(f float64) string {
 
 // parseFloat is Python's float() of a string.
 func parseFloat(s string) (float64, bool) {
-	s = strings.TrimFunc(s, isSpace)
+	s = asciiDigits(strings.TrimFunc(s, isSpace))
 	if !isNumberText(s) {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
 	return f, err == nil || err.(*strconv.NumError).Err == strconv.ErrRange
+}
+
+// asciiDigits writes the decimal digits of all scripts as those of ASCII.
+func asciiDigits(s string) string {
+	if isASCII(s) {
+		return s
+	}
+	return strings.Map(func(c rune) rune {
+		for _, g := range unicode.Nd.R16 {
+			if rune(g.Lo) <= c && c <= rune(g.Hi) {
+				return '0' + (c-rune(g.Lo))%10
+			}
+		}
+		for _, g := range unicode.Nd.R32 {
+			if rune(g.Lo) <= c && c <= rune(g.Hi) {
+				return '0' + (c-rune(g.Lo))%10
+			}
+		}
+		return c
+	}, s)
 }
 
 // isNumberText keeps out what strconv reads and Python does not: hexadecimal, and underscores that are not between
@@ -187,7 +208,7 @@ func isNumberText(s string) bool {
 
 // parseInt is Python's int() of a string.
 func (r *run) parseInt(s string, base int) (any, bool) {
-	s = strings.TrimFunc(s, isSpace)
+	s = asciiDigits(strings.TrimFunc(s, isSpace))
 	if len(s) > maxDigits && base&(base-1) != 0 || len(s) > bigBits/8 {
 		r.tooManyDigits()
 	}
@@ -224,7 +245,8 @@ func (r *run) binary(op string, a, b any) any {
 		return r.arithmetic(op, a, b)
 	}
 	if s, ok := plain(a); ok && op == "%" {
-		return like(a, r.printf(s, b))
+		_, safe := a.(markup)
+		return like(a, r.printf(s, b, safe))
 	}
 	for _, v := range []any{a, b} {
 		if u, ok := v.(*undefined); ok {

@@ -57,8 +57,9 @@ type parser struct {
 	errs       Errors
 	depth      int
 	open       []openBlock
-	soft       bool // within an if: an unknown filter is an error only when it is reached
-	loops      int  // for loops around, within the same macro
+	soft       bool     // within an if: an unknown filter is an error only when it is reached
+	unknown    []*Error // filters and tests of this tag, unless they turn out to stand in a condition
+	loops      int      // for loops around, within the same macro
 	generation bool
 	special    [len(specialNames)]bool // which of them the body of the macro reads
 }
@@ -123,6 +124,9 @@ func (p *parser) end(kind tokenKind) {
 	if p.peek(0).kind != kind {
 		p.unexpected("the end of the tag")
 	}
+	if len(p.unknown) > 0 {
+		panic(p.unknown[0])
+	}
 	p.next()
 }
 
@@ -131,6 +135,7 @@ func (p *parser) guard(f func()) {
 	depth, soft := p.depth, p.soft
 	defer func() {
 		v := recover()
+		p.unknown = nil
 		if v == nil {
 			return
 		}
@@ -408,8 +413,19 @@ func (p *parser) macro(line int) stmt {
 		p.assignable(m.name, line)
 		p.signature(m)
 	})
-	p.inMacro(func() { m.body = p.closed("macro", line); m.reads = p.special })
+	p.macroBody(m, "macro")
 	return m
+}
+
+// macroBody reads what a macro writes.
+func (p *parser) macroBody(m *macroDef, tag string) {
+	p.inMacro(func() {
+		m.body = p.closed(tag, m.line)
+		m.reads = p.special
+	})
+	if i := slices.IndexFunc(m.params, func(q param) bool { return q.name == "caller" }); i >= 0 && m.params[i].def == nil && m.reads[0] {
+		p.errs = append(p.errs, &Error{m.line, "the argument \"caller\" of a macro needs a default"})
+	}
 }
 
 // signature reads the arguments that a macro takes.
@@ -449,7 +465,7 @@ func (p *parser) callBlock(line int) stmt {
 		}
 		s.call = c
 	})
-	p.inMacro(func() { s.caller.body = p.closed("call", line); s.caller.reads = p.special })
+	p.macroBody(s.caller, "call")
 	return s
 }
 
@@ -588,10 +604,11 @@ func (p *parser) tuple(condition, parentheses bool) expr {
 // expr reads an expression, which may be a conditional one.
 func (p *parser) expr() expr {
 	defer p.deeper()()
-	depth := p.depth
+	depth, unknown := p.depth, len(p.unknown)
 	e := p.or()
 	for p.isName("if") {
 		line := p.next().line
+		p.unknown = p.unknown[:unknown]
 		p.deepen(1)
 		soft := p.soft
 		p.soft = true
@@ -969,7 +986,7 @@ func (p *parser) filters(e expr, inline bool) expr {
 		}
 		f.call = filters[f.name]
 		if f.call == nil && !p.soft {
-			p.fail(line, "%s", unknown("filter", f.name))
+			p.unknown = append(p.unknown, &Error{line, unknown("filter", f.name)})
 		}
 		e = f
 	}
@@ -992,7 +1009,7 @@ func (p *parser) test(e expr) expr {
 	}
 	t.call = tests[t.name]
 	if t.call == nil && !p.soft {
-		p.fail(line, "%s", unknown("test", t.name))
+		p.unknown = append(p.unknown, &Error{line, unknown("test", t.name)})
 	}
 	if negated {
 		return &notExpr{t}

@@ -2,7 +2,6 @@ package jinja
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"unicode"
@@ -113,23 +112,42 @@ func isCased(c rune) bool { return unicode.IsUpper(c) || unicode.IsLower(c) || u
 // title is Python's str.title.
 func title(s string) string {
 	var b strings.Builder
-	low := lower(s)
-	aligned := utf8.RuneCountInString(low) == utf8.RuneCountInString(s)
-	next := characters(low)
 	after := false
-	for _, c := range s {
-		l := lower(string(c))
-		if n, ok := next(); ok && aligned {
-			l = n.(string) // a final sigma is one in its context only
-		}
+	eachLower(s, func(c rune, low string) {
 		if after {
-			b.WriteString(l)
+			b.WriteString(low)
 		} else {
 			b.WriteString(titled(c))
 		}
 		after = isCased(c)
-	}
+	})
 	return b.String()
+}
+
+func swapCase(s string) string {
+	var b strings.Builder
+	eachLower(s, func(c rune, low string) {
+		if unicode.IsLower(c) {
+			low = upper(string(c))
+		}
+		b.WriteString(low)
+	})
+	return b.String()
+}
+
+// eachLower calls f for each character, with its small letter as it stands at the place: a final sigma is one in its
+// context only.
+func eachLower(s string, f func(c rune, low string)) {
+	all := lower(s)
+	next := characters(all)
+	aligned := utf8.RuneCountInString(all) == utf8.RuneCountInString(s)
+	for _, c := range s {
+		low, _ := next()
+		if !aligned {
+			low = lower(string(c))
+		}
+		f(c, low.(string))
+	}
 }
 
 // allOf reports whether s has characters and f holds for each.
@@ -376,21 +394,6 @@ func init() { // the methods use the table through values
 	}
 }
 
-func swapCase(s string) string {
-	var b strings.Builder
-	for _, c := range s {
-		switch {
-		case unicode.IsUpper(c):
-			b.WriteString(lower(string(c)))
-		case unicode.IsLower(c):
-			b.WriteString(upper(string(c)))
-		default:
-			b.WriteRune(c)
-		}
-	}
-	return b.String()
-}
-
 // part cuts s to the characters from start to end, which are the second and third argument; at is where it begins. ok is
 // false where start lies behind the end of s, where not even "" is found.
 func (r *run) part(s string, a []any) (part string, at int, ok bool) {
@@ -611,9 +614,6 @@ func (r *run) expandTabs(s string, size int) string {
 			col++
 		}
 		t.add(string(c))
-		if col == math.MaxInt32 {
-			col = 0
-		}
 	}
 	return string(t.b)
 }
