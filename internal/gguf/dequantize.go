@@ -87,8 +87,8 @@ func decodeBF16(dst []float32, src []byte) {
 // half reads the float16 at the start of b.
 func half(b []byte) float32 { return numeric.F16ToF32(binary.LittleEndian.Uint16(b)) }
 
-// In the loops below shifts are by constants and indices run over whole arrays: that is what makes them fast in Go. The
-// wider formats put eight numbers together at once, a byte each in a uint64, whose lowest byte is the first of them.
+// In the loops below shifts are by constants and indices run over whole arrays: that is what makes them fast in Go. Most
+// put eight numbers together at once, a byte each in a uint64, whose lowest byte is the first of them.
 
 // ones times a byte is eight of that byte.
 const ones = 0x0101010101010101
@@ -127,10 +127,10 @@ func affine8(y *[8]float32, x uint64, d, m float32) {
 func blockQ4_0(dst []float32, src []byte) {
 	y, b := (*[32]float32)(dst), (*[18]byte)(src)
 	d := half(b[:])
-	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
-	for i, q := range (*[16]byte)(b[2:]) {
-		low[i] = d * float32(int(q&15)-8)
-		high[i] = d * float32(int(q>>4)-8)
+	for i := 0; i < 16; i += 8 {
+		q := eight(b[2:], i)
+		scale8((*[8]float32)(y[i:]), minus(q&(15*ones), 8), d)
+		scale8((*[8]float32)(y[i+16:]), minus(q>>4&(15*ones), 8), d)
 	}
 }
 
@@ -138,10 +138,10 @@ func blockQ4_0(dst []float32, src []byte) {
 func blockQ4_1(dst []float32, src []byte) {
 	y, b := (*[32]float32)(dst), (*[20]byte)(src)
 	d, m := half(b[:]), half(b[2:])
-	low, high := (*[16]float32)(y[:]), (*[16]float32)(y[16:])
-	for i, q := range (*[16]byte)(b[4:]) {
-		low[i] = float32(d*float32(q&15)) + m
-		high[i] = float32(d*float32(q>>4)) + m
+	for i := 0; i < 16; i += 8 {
+		q := eight(b[4:], i)
+		affine8((*[8]float32)(y[i:]), q&(15*ones), d, -m)
+		affine8((*[8]float32)(y[i+16:]), q>>4&(15*ones), d, -m)
 	}
 }
 
@@ -250,9 +250,10 @@ func blockQ4K(dst []float32, src []byte) {
 		d0, m0 := scaleQ4K(d, dmin, scales, 2*part)
 		d1, m1 := scaleQ4K(d, dmin, scales, 2*part+1)
 		low, high := (*[32]float32)(y[64*part:]), (*[32]float32)(y[64*part+32:])
-		for i, q := range (*[32]byte)(b[16+32*part:]) {
-			low[i] = float32(d0*float32(q&15)) - m0
-			high[i] = float32(d1*float32(q>>4)) - m1
+		for i := 0; i < 32; i += 8 {
+			q := eight(b[16+32*part:], i)
+			affine8((*[8]float32)(low[i:]), q&(15*ones), d0, m0)
+			affine8((*[8]float32)(high[i:]), q>>4&(15*ones), d1, m1)
 		}
 	}
 }
