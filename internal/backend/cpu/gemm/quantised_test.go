@@ -58,7 +58,7 @@ func dense(t testing.TB, m *quant.Matrix) Weight {
 
 // shapes of quantised weights: rows and columns.
 var quantisedShapes = [][2]int{
-	{1, 1}, {3, 43}, {48, 48}, {17, 64}, {64, 64}, {33, 128}, {32, 192}, {100, 320}, {45, 1088}, {700, 64}, {33, 100},
+	{1, 1}, {5, 1}, {1, 5}, {3, 43}, {48, 48}, {17, 64}, {64, 64}, {33, 128}, {32, 192}, {100, 320}, {45, 1088}, {700, 64}, {33, 100},
 }
 
 // A product with a quantised weight must be, to the bit, that with its values in float32; and near float64's.
@@ -67,6 +67,9 @@ func TestQuantisedProducts(t *testing.T) {
 		e := engine(t, ker, 2)
 		rng := rand.New(rand.NewPCG(21, 22))
 		for i, s := range quantisedShapes {
+			if testing.Short() && s[0]*s[1] > 10_000 {
+				continue
+			}
 			for _, f := range formats {
 				m := quantise(t, f, random(rng, s[0]*s[1]), s[0], s[1])
 				for _, c := range []Compute{F32, BF16} {
@@ -131,7 +134,7 @@ func TestUnpackTwins(t *testing.T) {
 			continue
 		}
 		t.Run(ker.name, func(t *testing.T) {
-			for range 300 {
+			for range 150 {
 				for _, f := range formats {
 					m := anyMatrix(t, rng, f, 1+rng.IntN(120), 64*(1+rng.IntN(5)))
 					for _, c := range []Compute{F32, BF16} {
@@ -214,6 +217,9 @@ func TestQuantisedSameBits(t *testing.T) {
 	const rows, cols = 70, 1088
 	rng := rand.New(rand.NewPCG(25, 26))
 	for _, ker := range paths() {
+		if testing.Short() && ker == &goKernels {
+			continue
+		}
 		for _, f := range formats {
 			m := quantise(t, f, random(rng, rows*cols), rows, cols)
 			x := random(rng, 40*cols)
