@@ -15,6 +15,7 @@ import (
 
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/safetensors"
 )
 
@@ -129,7 +130,7 @@ func (s *Saved) compare(t *Saved) error {
 
 // ownCard reports whether the file at path is missing or one of ours.
 func ownCard(path string) bool {
-	data, err := os.ReadFile(path)
+	data, err := regular.ReadFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true
 	}

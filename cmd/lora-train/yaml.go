@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -27,7 +27,7 @@ const maxConfigBytes = 1 << 16
 // readConfig reads a file of settings into s and returns the keys it gives. Settings it does not give stay as they
 // are. All that is wrong with it is reported, by file and line.
 func readConfig(path string, s *Settings) (given []string, err error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

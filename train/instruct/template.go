@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/tokenizer"
 )
@@ -89,7 +89,7 @@ func LoadTemplate(nameOrFile string) (Template, error) {
 		}
 		names = append(names, t.Name)
 	}
-	f, err := os.Open(nameOrFile)
+	f, err := regular.Open(nameOrFile)
 	if err != nil {
 		return Template{}, fmt.Errorf("template %q is neither built in (%s) nor a file that can be read: %w",
 			nameOrFile, strings.Join(names, ", "), err)
