@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/tokenizer"
 )
 
@@ -163,14 +163,11 @@ func (r *reader) file(path string) error {
 	if r.err != nil {
 		return nil // finish reports it once
 	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return fmt.Errorf("data file: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.IsDir() {
-		return fmt.Errorf("data file %s is a directory: name the file in it", path)
-	}
 	return r.read(path, f)
 }
 
