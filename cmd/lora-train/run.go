@@ -130,7 +130,7 @@ func (s *session) openModel(ctx context.Context) (err error) {
 // openTokenizer opens the model's tokenizer, which rows of token ids can do without.
 func (s *session) openTokenizer() error {
 	t, err := tokenizer.Load(s.Model)
-	if errors.Is(err, fs.ErrNotExist) && s.data != nil && onlyTokens(s.data) {
+	if errors.Is(err, fs.ErrNotExist) && s.data != nil && s.data.OnlyTokens() {
 		s.warnings = append(s.warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", s.Model))
 		return nil
 	}
@@ -140,15 +140,6 @@ func (s *session) openTokenizer() error {
 	s.tokenizer = t
 	s.warnings = append(s.warnings, t.Warnings()...)
 	return nil
-}
-
-func onlyTokens(data *instruct.Dataset) bool {
-	for i := range data.Len() {
-		if data.Row(i).Kind != instruct.Tokens {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *session) close() {
