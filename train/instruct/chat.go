@@ -1,6 +1,7 @@
 package instruct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/parallel"
+	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/tokenizer/chat"
 )
 
@@ -22,7 +24,9 @@ type ChatTemplate interface {
 // Chat is how conversations become text.
 type Chat struct {
 	Template ChatTemplate
-	// Missing says why there is no Template: what the first row that needs one is answered with.
+	// ToolTemplate is used instead where a row has tools; nil: Template is.
+	ToolTemplate ChatTemplate
+	// Missing says why there is no template: what the first row that needs one is answered with.
 	Missing error
 	// Variables are what the template knows besides the conversation: bos_token, eos_token.
 	Variables map[string]any
@@ -57,12 +61,11 @@ func (r *reader) render() error {
 	if len(r.pending) == 0 {
 		return nil
 	}
-	if r.chat.Template == nil {
-		why := r.chat.Missing
-		if why == nil {
-			why = errors.New("there is no chat template to make text of it")
+	for _, p := range r.pending {
+		if r.chat.template(p.conversation) == nil {
+			return fmt.Errorf("%s: the row is a conversation: %w", r.rows[p.row].Place(),
+				cmp.Or(r.chat.Missing, errors.New("there is no chat template to make text of it")))
 		}
-		return fmt.Errorf("%s: the row is a conversation: %w", r.rows[r.pending[0].row].Place(), why)
 	}
 	work := rendering{reader: r, tags: newMasker(r.special)}
 	pool := parallel.New(min(runtime.GOMAXPROCS(0), len(r.pending)))
@@ -80,6 +83,14 @@ func (r *reader) render() error {
 	r.removeRejected()
 	r.pending = nil
 	return nil
+}
+
+// template is the template for a conversation, nil for none.
+func (c *Chat) template(of *conversation) ChatTemplate {
+	if of.tools != nil && c.ToolTemplate != nil {
+		return c.ToolTemplate
+	}
+	return c.Template
 }
 
 // removeRejected removes the rows that were conversations and have no text.
@@ -115,7 +126,7 @@ func (w rendering) Piece(_, i int) {
 // spans returns the text of a conversation.
 func (w rendering) spans(c *conversation) ([]Span, error) {
 	messages := c.withSystem(w.chat.SystemPrompt)
-	turns, err := w.turns(chat.Input{Messages: encodeJSON(messages), Tools: encodeJSON(c.tools)})
+	turns, err := w.turns(messages, c.tools, w.chat.template(c))
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +141,7 @@ func (w rendering) spans(c *conversation) ([]Span, error) {
 		return nil, errors.New("the chat template writes no answer of the assistant, so that there is nothing to learn")
 	}
 	if w.plain {
-		if err := w.markPlain(spans, messages, c.tools); err != nil {
+		if err := w.markPlain(spans, messages, c.tools, w.chat.template(c)); err != nil {
 			return nil, err
 		}
 	}
@@ -157,9 +168,11 @@ func joined(spans []Span) []Span {
 	return out
 }
 
-func (w rendering) turns(in chat.Input) ([]chat.Span, error) {
-	in.Variables, in.Now = w.chat.Variables, w.chat.Now
-	turns, err := w.chat.Template.RenderTurns(w.ctx, in)
+// turns renders messages.
+func (w rendering) turns(messages, tools []*strictjson.Object, t ChatTemplate) ([]chat.Span, error) {
+	turns, err := t.RenderTurns(w.ctx, chat.Input{
+		Messages: encodeJSON(messages), Tools: encodeJSON(tools), Variables: w.chat.Variables, Now: w.chat.Now,
+	})
 	var refused *chat.Refused
 	if errors.As(err, &refused) {
 		return nil, fmt.Errorf("the chat template refuses the conversation: %s", refused.Message)

@@ -440,7 +440,7 @@ and what follows is not read
 		from, n int
 		want    string
 	}{
-		{4, 1, "f: there is no row 4: the data set has 4 rows, counted from 0"},
+		{4, 1, "f: 4 rows are to be passed over, and the data set has no more than 4"},
 		{-1, 1, "rows from -1 on, 1 of them: expected one at least, counted from 0"},
 		{0, 0, "rows from 0 on, 0 of them: expected one at least, counted from 0"},
 	} {

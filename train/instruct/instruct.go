@@ -94,6 +94,16 @@ func (d *Dataset) OnlyTokens() bool {
 	return !slices.ContainsFunc(d.rows, func(r Row) bool { return r.Kind != Tokens })
 }
 
+// Conversations counts the rows that a chat template made text of.
+func (d *Dataset) Conversations() (n int) {
+	for i := range d.rows {
+		if d.rows[i].spans != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Span is a stretch of a row's text.
 type Span struct {
 	Text   string
@@ -253,7 +263,7 @@ func (r *reader) finish(names string, errs []error) (*Dataset, error) {
 	}
 	if len(r.rows) == 0 {
 		if r.from > 0 && r.good > 0 {
-			return nil, fmt.Errorf("%s: there is no row %d: the data set has %d rows, counted from 0", names, r.from, r.good)
+			return nil, fmt.Errorf("%s: %d rows are to be passed over, and the data set has no more than %d", names, r.from, r.good)
 		}
 		if r.bad > 0 {
 			return nil, fmt.Errorf("%s: the data set is empty: all of its %d rows are bad, the first: %w", names, r.bad, r.badRows[0])

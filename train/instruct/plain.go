@@ -10,7 +10,6 @@ import (
 
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/tokenizer"
-	"github.com/biolora/biolora/tokenizer/chat"
 )
 
 // What a template writes of a conversation is told from what it writes by itself by rendering twice: once as it is, and
@@ -72,7 +71,7 @@ type standIns struct {
 }
 
 // markPlain finds out what of the spans comes of the messages.
-func (w rendering) markPlain(spans []Span, messages, tools []*strictjson.Object) error {
+func (w rendering) markPlain(spans []Span, messages, tools []*strictjson.Object, t ChatTemplate) error {
 	m := w.tags
 	used := map[rune]bool{}
 	needed := false
@@ -88,7 +87,7 @@ func (w rendering) markPlain(spans []Span, messages, tools []*strictjson.Object)
 	if err != nil {
 		return err
 	}
-	turns, err := w.turns(chat.Input{Messages: encodeJSON(in.maskAll(messages)), Tools: encodeJSON(in.maskAll(tools))})
+	turns, err := w.turns(in.maskAll(messages), in.maskAll(tools), t)
 	if err != nil || len(turns) != len(spans) {
 		return errMixed
 	}

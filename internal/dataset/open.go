@@ -1,0 +1,228 @@
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/tokenizer/chat"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// Data is rows and the tokenizer that makes tokens of them.
+type Data struct {
+	Rows *instruct.Dataset
+	// Tokenizer is the model's. It is nil where the model has none and all rows are token ids.
+	Tokenizer *tokenizer.Tokenizer
+	Warnings  []string
+}
+
+// turns are the values of AssistantTurns.
+var turns = []string{"all", "last"}
+
+// Check says what is wrong with the settings by themselves.
+func (r *Rows) Check() error {
+	var errs []error
+	if !slices.Contains(turns, r.AssistantTurns) {
+		errs = append(errs, fmt.Errorf("--assistant-turns (assistant_turns): %q is none of %s", r.AssistantTurns, strings.Join(turns, ", ")))
+	}
+	if _, err := r.now(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// now is the time that chat templates are told.
+func (r *Rows) now() (time.Time, error) {
+	if r.TemplateDate == "" {
+		return time.Now().Truncate(time.Second), nil
+	}
+	for _, form := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(form, r.TemplateDate); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--template-date (template_date): %q is no date: want 2006-01-02 or 2006-01-02T15:04:05Z", r.TemplateDate)
+}
+
+// OpenFor reads the rows of files as one data set for a model: a checkpoint directory or a .gguf file. The settings
+// then say what was used, so that they repeat it: the path of a chat template's file, the time that templates are told.
+func (r *Rows) OpenFor(ctx context.Context, model string, paths []string) (*Data, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	template, err := instruct.LoadTemplate(r.Template)
+	if err != nil {
+		return nil, err
+	}
+	d := &Data{}
+	var modelErr error
+	if _, modelErr = os.Stat(model); modelErr != nil {
+		modelErr = fmt.Errorf("model: %w", modelErr)
+	} else if d.Tokenizer, modelErr = tokenizer.Load(model); modelErr != nil {
+		d.Tokenizer = nil
+	}
+	chat, chatErr := r.chat(d.Tokenizer, model)
+	d.Rows, err = r.read(ctx, paths, template.WithEmptyInputs(r.EmptyInput...), chat, d.Tokenizer)
+	if err == nil {
+		err = r.used(d.Rows.Conversations())
+		for _, bad := range d.Rows.BadRows() {
+			d.Warnings = append(d.Warnings, "left out: "+bad.Error())
+		}
+		if d.Tokenizer == nil && errors.Is(modelErr, fs.ErrNotExist) && exists(model) && d.Rows.OnlyTokens() {
+			d.Warnings = append(d.Warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", model))
+			modelErr = nil
+		}
+	}
+	if err := errors.Join(modelErr, chatErr, err); err != nil {
+		return nil, err
+	}
+	if d.Tokenizer != nil {
+		d.Warnings = append(d.Warnings, d.Tokenizer.Warnings()...)
+	}
+	if d.Rows.Conversations() > 0 {
+		r.TemplateDate = chat.Now.Format(time.RFC3339)
+	}
+	return d, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// read reads the rows.
+func (r *Rows) read(ctx context.Context, paths []string, t instruct.Template, c instruct.Chat, tok *tokenizer.Tokenizer) (*instruct.Dataset, error) {
+	opts := []instruct.Option{
+		instruct.WithContext(ctx),
+		instruct.WithChat(c),
+		instruct.WithFields(instruct.Fields{
+			Instruction: r.FieldInstruction, Input: r.FieldInput, Output: r.FieldOutput,
+			Prompt: r.FieldPrompt, Completion: r.FieldCompletion,
+		}),
+	}
+	if r.SkipBadRows {
+		opts = append(opts, instruct.SkipBad())
+	}
+	if r.NoSpecialInText && tok != nil {
+		opts = append(opts, instruct.NoSpecialInText(tok.SpecialTokens()))
+	}
+	return instruct.OpenAll(paths, t, opts...)
+}
+
+// used complains of settings for conversations where no row is one.
+func (r *Rows) used(conversations int) error {
+	if conversations > 0 {
+		return nil
+	}
+	var errs []error
+	for _, s := range []struct {
+		name  string
+		given bool
+	}{
+		{"--chat-template (chat_template)", r.ChatTemplate != ""},
+		{"--system-prompt (system_prompt)", r.SystemPrompt != ""},
+		{"--assistant-turns (assistant_turns)", r.AssistantTurns != turns[0]},
+		{"--template-date (template_date)", r.TemplateDate != ""},
+	} {
+		if s.given {
+			errs = append(errs, fmt.Errorf("%s is for conversations, and no row is one; --template chat makes conversations of all", s.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// chat says how conversations become text. What is wrong with the model's own chat template matters only to rows that
+// need it; what is wrong with one that is asked for is an error.
+func (r *Rows) chat(tok *tokenizer.Tokenizer, model string) (c instruct.Chat, err error) {
+	c = instruct.Chat{SystemPrompt: r.SystemPrompt, LastTurn: r.AssistantTurns == "last", Variables: map[string]any{}}
+	if c.Now, err = r.now(); err != nil {
+		return c, err
+	}
+	var templates map[string]string
+	if tok != nil {
+		templates = tok.ChatTemplates()
+		for name, token := range tok.SpecialNames() {
+			c.Variables[name] = token
+		}
+	}
+	if r.ChatTemplate != "" {
+		t, err := r.chosen(templates)
+		if err != nil {
+			c.Missing = errors.New("the chat template cannot be used")
+			return c, err
+		}
+		c.Template = t
+		return c, nil
+	}
+	if tok == nil {
+		c.Missing = errors.New("the chat template is the tokenizer's, which cannot be opened")
+		return c, nil
+	}
+	for name, use := range map[string]*instruct.ChatTemplate{"default": &c.Template, "tool_use": &c.ToolTemplate} {
+		source, ok := templates[name]
+		if !ok {
+			continue
+		}
+		t, err := chat.Parse(source)
+		if err != nil {
+			c.Missing = fmt.Errorf("the chat template of %s cannot be used (--chat-template FILE gives another one): %w", model, err)
+			continue
+		}
+		*use = t
+	}
+	if names := slices.Sorted(maps.Keys(templates)); c.Missing == nil && len(names) > 0 {
+		c.Missing = fmt.Errorf("%s has no chat template for it: choose one with --chat-template (it has %s), or give a file", model, strings.Join(names, ", "))
+	} else if c.Missing == nil {
+		c.Missing = fmt.Errorf("%s has no chat template: give one with --chat-template FILE", model)
+	}
+	return c, nil
+}
+
+// chosen is the chat template that is asked for: one of the tokenizer's, or a file.
+func (r *Rows) chosen(templates map[string]string) (*chat.Template, error) {
+	source, ok := templates[r.ChatTemplate]
+	if !ok {
+		text, err := readTemplate(r.ChatTemplate)
+		if err != nil {
+			names := "none"
+			if len(templates) > 0 {
+				names = strings.Join(slices.Sorted(maps.Keys(templates)), ", ")
+			}
+			return nil, fmt.Errorf("chat template %q is neither one of the tokenizer's (%s) nor a file that can be read: %w", r.ChatTemplate, names, err)
+		}
+		if r.ChatTemplate, err = filepath.Abs(r.ChatTemplate); err != nil {
+			return nil, fmt.Errorf("chat template: %w", err)
+		}
+		source = text
+	}
+	t, err := chat.Parse(source)
+	if err != nil {
+		return nil, fmt.Errorf("chat template %s: %w", r.ChatTemplate, err)
+	}
+	return t, nil
+}
+
+// readTemplate reads a file, of which no more than is plausible.
+func readTemplate(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const most = 1 << 20
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("%s has more than %d bytes", path, most)
+	}
+	return string(text), err
+}
