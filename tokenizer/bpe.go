@@ -15,7 +15,7 @@ import (
 type bpe struct {
 	ids     map[string]int32
 	pieces  []string // by id; "" where no token has the id
-	merges  map[pair]merge
+	merges  *pairs
 	low     [0x180]int32 // ids of the characters below U+0180: ASCII, and all of a byte-level alphabet
 	bytes   [256]int32   // ids of <0x00> to <0xFF>, none without byte fallback
 	unk     int32
@@ -48,11 +48,11 @@ const metaspace = "▁"
 
 func newBPE(c bpeConfig) *bpe {
 	m := &bpe{
-		ids: c.ids, pieces: c.pieces, merges: make(map[pair]merge, len(c.merges)),
+		ids: c.ids, pieces: c.pieces, merges: newPairs(len(c.merges)),
 		unk: none, fuseUnk: c.fuseUnk, whole: c.ignoreMerges,
 	}
 	for rank, p := range c.merges { // of a pair that stands twice the last rules
-		m.merges[p] = merge{int32(rank), c.results[rank]}
+		m.merges.set(p, merge{int32(rank), c.results[rank]})
 	}
 	for r := range m.low {
 		m.low[r] = m.lookup(string(rune(r)))
@@ -196,7 +196,7 @@ func (m *bpe) merge(word string, w *work) {
 			continue
 		}
 		right := &s[left.next]
-		if now, ok := m.merges[pair{left.id, right.id}]; !ok || now.id != c.id {
+		if now, ok := m.merges.get(pair{left.id, right.id}); !ok || now.id != c.id {
 			continue // proposed before a neighbour changed
 		}
 		left.id, left.size, left.next = c.id, left.size+right.size, right.next
@@ -214,7 +214,7 @@ func (m *bpe) merge(word string, w *work) {
 // propose queues the merge of symbol at with its right neighbour, if there is one.
 func (m *bpe) propose(w *work, at int32) {
 	left := &w.symbols[at]
-	if g, ok := m.merges[pair{left.id, w.symbols[left.next].id}]; ok {
+	if g, ok := m.merges.get(pair{left.id, w.symbols[left.next].id}); ok {
 		w.queue.push(candidate{g.rank, at, g.id})
 	}
 }

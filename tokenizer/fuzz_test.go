@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/biolora/biolora/internal/gguf"
 )
 
 func FuzzParse(f *testing.F) {
@@ -27,24 +29,148 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	f.Fuzz(func(t *testing.T, text []byte) { tryFile(t, "fuzz.json", text) })
+}
+
+func FuzzSentencePiece(f *testing.F) {
+	pieces, trainer, normalizer := spParts()
+	f.Add([]byte(cat(pieces, trainer, normalizer)))
+	f.Add([]byte(cat(pieces, lenField(2, cat2(varField(3, 2), varField(24, 1))), lenField(3, varField(5, 0)))))
+	units := make([]uint32, 128)
+	units['a'], units['a'^1] = 'a'|1<<8|1<<10, 1<<31|2
+	f.Add([]byte(cat(pieces, trainer, lenField(3, lenField(2, trie("x\x00bb\x00", units...))))))
+	f.Add([]byte(cat(pieces, spPieceField("a b", 1, 4), spPieceField("<0x41>", 0, 6), lenField(2, cat2(varField(3, 2), varField(35, 1))))))
+	f.Fuzz(func(t *testing.T, text []byte) { tryFile(t, "fuzz.model", text) })
+}
+
+func FuzzTiktoken(f *testing.F) {
+	f.Add([]byte("YWI= 256\nYWJj 257\n"))
+	f.Add([]byte("8J+Y 256\r\n\r\nIHRo 257"))
+	f.Add([]byte("YWI= 300\nYQ== 1\n= x"))
+	head := []byte(rankLines())
 	f.Fuzz(func(t *testing.T, text []byte) {
-		tok, err := parsed("fuzz.json", text)
-		if err != nil {
-			mustName(t, err, "fuzz.json")
+		tryFile(t, "fuzz.model", text)
+		tryFile(t, "fuzz.model", slices.Concat(head, text))
+	})
+}
+
+// FuzzGGUFTokenizer makes files of any metadata: internal/gguf has targets for the bytes. Tokens and merges stand a line
+// each, scores are told by bytes.
+func FuzzGGUFTokenizer(f *testing.F) {
+	f.Add("llama", "", "<unk>\n<s>\n</s>\na\nb\nab\n▁", []byte{2, 3, 3, 1, 1, 1, 1}, []byte{9, 9, 9, 5, 4, 8, 3}, "", uint32(1), false)
+	f.Add("llama", "", "<unk>\n\n\na\nb\nab\n▁", []byte{}, []byte{0, 0, 0, 0, 0, 0, 255}, "", uint32(9), true)
+	f.Add("gpt2", "llama-bpe", "a\nb\nab\nĠ\nĠa\n<s>\nx", []byte{1, 1, 1, 1, 1, 3, 4}, []byte{}, "a b\nĠ a", uint32(5), true)
+	f.Add("gpt2", "default", "a\nb\nab\nĠ\n<|begin_of_text|>", []byte{1, 1, 5, 0, 2}, []byte{}, "a b", uint32(5), false)
+	f.Fuzz(func(t *testing.T, model, pre, tokens string, kinds, scores []byte, merges string, id uint32, flag bool) {
+		all := map[string]any{
+			ggml + "model": model, ggml + "tokens": strings.Split(tokens, "\n"), ggml + "merges": strings.Split(merges, "\n"),
+			ggml + "bos_token_id": id, ggml + "add_space_prefix": flag, ggml + "remove_extra_whitespaces": !flag,
+			ggml + "add_bos_token": flag, ggml + "unknown_token_id": id / 2, "tokenizer.chat_template." + pre: model,
+		}
+		if pre != "" {
+			all[ggml+"pre"] = pre
+		}
+		if len(kinds) > 0 {
+			list := make([]int32, len(kinds))
+			for i, k := range kinds {
+				list[i] = int32(k)
+			}
+			all[ggml+"token_type"] = list
+		}
+		list := make([]float32, len(scores))
+		for i, s := range scores {
+			list[i] = float32(s)
+		}
+		all[ggml+"scores"] = list
+		var text strings.Builder
+		if err := gguf.Write(&text, keys(all, nil), nil); err != nil {
 			return
 		}
-		for _, in := range []string{"", "a b", " <s>ab\n\n  x1", "\xff好🙂"} {
-			ids := tok.Encode(in)
-			for _, id := range ids {
-				if _, ok := tok.Token(id); !ok || int(id) >= tok.VocabSize() {
-					t.Fatalf("Encode(%q) gave id %d, which is no token", in, id)
-				}
+		file, err := gguf.Parse([]byte(text.String()), "fuzz.gguf")
+		if err != nil {
+			return
+		}
+		v, err := parseGGUF(file)
+		if err != nil {
+			mustName(t, err, "fuzz.gguf")
+			return
+		}
+		tok, err := (&builder{vocabulary: v, settings: settings{bosID: none, eosID: none}}).build()
+		if err != nil {
+			mustName(t, err, "fuzz.gguf")
+			return
+		}
+		try(t, tok)
+	})
+}
+
+// tryFile reads a file, and if it can be read encodes and decodes with it.
+func tryFile(t *testing.T, name string, text []byte) {
+	t.Helper()
+	tok, err := parsed(name, text)
+	if err != nil {
+		mustName(t, err, name)
+		return
+	}
+	try(t, tok)
+}
+
+func try(t *testing.T, tok *Tokenizer) {
+	t.Helper()
+	for _, in := range []string{"", "a b", " <s>ab\n\n  x1", "\xff好🙂", "aaaa<|eot_id|>  Ab"} {
+		ids := tok.Encode(in)
+		for _, id := range ids {
+			if _, ok := tok.Token(id); !ok || int(id) >= tok.VocabSize() {
+				t.Fatalf("Encode(%q) gave id %d, which is no token", in, id)
 			}
-			if whole, parts := tok.Decode(ids), streamed(tok.Stream(), ids); whole != parts {
-				t.Fatalf("Decode %q, Stream %q", whole, parts)
-			}
-			tok.EncodeContinuation(in)
-			tok.WithoutSpecials().Encode(in)
+		}
+		if whole, parts := tok.Decode(ids), streamed(tok.Stream(), ids); whole != parts {
+			t.Fatalf("Decode %q, Stream %q", whole, parts)
+		}
+		if len(ids) > (len(in)+1)*maxGrowth {
+			t.Fatalf("%d tokens of %d bytes", len(ids), len(in))
+		}
+		tok.EncodeContinuation(in)
+		tok.EncodeWithSpecial(in)
+		tok.WithoutSpecials().Encode(in)
+	}
+	tok.ChatTemplates()
+	tok.SpecialNames()
+	if model := tok.Model(); model.GetVocabSize() > tok.VocabSize() {
+		t.Fatalf("the model has %d tokens, the tokenizer %d", model.GetVocabSize(), tok.VocabSize())
+	}
+}
+
+// FuzzForms encodes texts with different forms of the same vocabularies.
+func FuzzForms(f *testing.F) {
+	for _, s := range []string{"", " a  b\n", "The patient's dose: 12.5 mg", "<s>a</s>", "好🙂é\u0301", "\xff\xc3", "▁ ▁", "<|eot_id|>x"} {
+		f.Add(s)
+	}
+	load := func(path string) *Tokenizer {
+		tok, err := Load(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return tok
+	}
+	model := spCases(f)[0]
+	pairs := [][2]*Tokenizer{
+		{model.load(f), load(data(f, "scored.gguf"))},
+		{loadSmall(f, "llama3"), load(data(f, "levelled.gguf"))},
+	}
+	tiktoken := load(data(f, "tiktoken.model"))
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, p := range pairs {
+			sameIDs(t, p[1].Format(), p[0], p[1], []string{text})
+		}
+		ids := tiktoken.Encode(text)
+		var back []byte // decode(encode(x)) = x, bytes that are not UTF-8 included
+		for _, id := range ids {
+			s, _ := tiktoken.Token(id)
+			back = appendSpelled(back, s)
+		}
+		if string(back) != text {
+			t.Fatalf("%q came back as %q", text, back)
 		}
 	})
 }

@@ -282,7 +282,7 @@ func naive(m *bpe, word string) []int32 {
 	for {
 		best, at := merge{rank: 1 << 30}, -1
 		for i := 0; i+1 < len(ids); i++ {
-			if g, ok := m.merges[pair{ids[i], ids[i+1]}]; ok && g.rank < best.rank {
+			if g, ok := m.merges.get(pair{ids[i], ids[i+1]}); ok && g.rank < best.rank {
 				best, at = g, i
 			}
 		}

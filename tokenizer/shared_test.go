@@ -3,12 +3,15 @@ package tokenizer
 import (
 	"bufio"
 	"encoding/json"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/biolora/biolora/internal/golden"
 )
@@ -145,31 +148,73 @@ func lines(t testing.TB, path string) [][]byte {
 const prose = "The patient received metformin 500 mg twice daily and was followed up for 12.5 weeks (p < 0.05). "
 
 func BenchmarkLoad(b *testing.B) {
-	for _, name := range []string{"llama2", "llama3"} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				loadShared(b, "tokenizers", name)
-			}
-		})
+	for _, files := range forms {
+		for _, file := range files {
+			b.Run(strings.Join(file, "/"), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					loadForm(b, file)
+				}
+			})
+		}
+	}
+}
+
+// megabytes are texts of 1 MB: one like any other, and those that take longest.
+func megabytes() map[string]string {
+	rng := rand.New(rand.NewPCG(3, 4))
+	letters := make([]byte, 1e6)
+	for i := range letters {
+		letters[i] = "abcdefghijklmnopqrstuvwxyz"[rng.IntN(26)]
+	}
+	return map[string]string{
+		"prose":    strings.Repeat(prose, 1e6/len(prose)),
+		"letter":   strings.Repeat("a", 1e6),
+		"letters":  string(letters), // one word
+		"spaces":   strings.Repeat(" ", 1e6),
+		"newlines": strings.Repeat("\n", 1e6),
+		"invalid":  strings.Repeat("\xff", 1e6),
+		"halves":   strings.Repeat("\xe2\x96", 5e5),
+		"emoji":    strings.Repeat("🙂é", 166_666),
+		"marks":    strings.Repeat("▁", 333_333),
+		"specials": strings.Repeat("<s></s>", 142_857),
+		"begins":   strings.Repeat("<|begin_of_text|>", 58_823),
+		"openings": strings.Repeat("<|", 5e5), // of special tokens that do not come
 	}
 }
 
 func BenchmarkEncode(b *testing.B) {
-	texts := map[string]string{
-		"prose":  strings.Repeat(prose, 1e6/len(prose)),
-		"word":   strings.Repeat("a", 1e6),
-		"spaces": strings.Repeat(" ", 1e6),
-		"bytes":  strings.Repeat("🙂é", 166_666),
+	texts := megabytes()
+	for _, files := range forms {
+		for _, file := range files {
+			tok := loadForm(b, file)
+			for _, what := range slices.Sorted(maps.Keys(texts)) {
+				b.Run(strings.Join(file, "/")+"/"+what, func(b *testing.B) {
+					b.SetBytes(int64(len(texts[what])))
+					for b.Loop() {
+						tok.Encode(texts[what])
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestMegabytes encodes and decodes long texts of one kind: nothing takes a time that grows with the square of the text.
+func TestMegabytes(t *testing.T) {
+	if testing.Short() {
+		return
 	}
 	for _, name := range []string{"llama2", "llama3"} {
-		tok := loadShared(b, "tokenizers", name)
-		for what, text := range texts {
-			b.Run(name+"/"+what, func(b *testing.B) {
-				b.SetBytes(int64(len(text)))
-				for b.Loop() {
-					tok.Encode(text)
-				}
-			})
+		tok := loadForm(t, []string{name, "tokenizer.model"})
+		for what, text := range megabytes() {
+			ids := tok.Encode(text)
+			if back := tok.Decode(ids); name == "llama3" && utf8.ValidString(text) && what != "begins" && back != text {
+				t.Errorf("%s: %s did not come back", name, what)
+			}
+			if len(ids) < 1000 || len(ids) > 1e6+1 {
+				t.Errorf("%s: %s has %d tokens", name, what, len(ids))
+			}
 		}
 	}
 }
