@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 
@@ -50,21 +51,17 @@ func (c *preview) Run(ctx context.Context, s *cli.Streams) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	v, err := c.open(s)
+	v, err := c.open(ctx, s)
 	if err != nil {
 		return err
 	}
-	from, to, err := c.chosen(v.data.Len())
-	if err != nil {
-		return err
+	switch {
+	case !c.JSON:
+		return v.show(ctx, s)
+	case v.part:
+		return v.print(ctx, s)
 	}
-	if !c.JSON {
-		return v.show(ctx, s, from, to)
-	}
-	if from == 0 && to == v.data.Len() {
-		return v.printAll(ctx, s)
-	}
-	return v.print(ctx, s, from, to)
+	return v.printAll(ctx, s)
 }
 
 // validate says what is wrong with the flags by themselves.
@@ -95,38 +92,41 @@ func (c *preview) validate() error {
 // defaultRows is how many rows are shown.
 const defaultRows = 3
 
-// chosen returns the range of rows to show, of n.
-func (c *preview) chosen(n int) (from, to int, err error) {
-	first, count := max(1, c.From), defaultRows
+// chosen returns the first row to show, from 0, and how many. part is false where it is all of them.
+func (c *preview) chosen() (from, n int, part bool) {
 	switch {
 	case c.Row != 0:
-		first, count = c.Row, 1
+		return c.Row - 1, 1, true
 	case c.N != nil:
-		count = *c.N
+		return max(0, c.From-1), *c.N, true
 	case c.JSON:
-		count = n
+		return max(0, c.From-1), math.MaxInt, c.From > 1
 	}
-	if first > n {
-		return 0, 0, fmt.Errorf("row %d is asked for, the data has %d", first, n)
-	}
-	return first - 1, min(n, first-1+min(count, n)), nil
+	return max(0, c.From-1), defaultRows, true
 }
 
 // view is a data set as a model sees it.
 type view struct {
 	data    *instruct.Dataset
+	part    bool               // the data has other rows too
+	from    int                // the first row's number, from 0
 	tok     instruct.Tokenizer // nil where rows are token ids and there is none
 	options instruct.TokenizeOptions
 }
 
 // open reads rows, tokenizer and configuration. All that is wrong is gathered.
-func (c *preview) open(s *cli.Streams) (*view, error) {
+func (c *preview) open(ctx context.Context, s *cli.Streams) (*view, error) {
 	note := func(format string, a ...any) {
 		fmt.Fprintln(s.Err, "lora-data: note:", visible.Text(fmt.Sprintf(format, a...)))
 	}
 	v := &view{}
 	var dataErr, tokenErr error
-	v.data, dataErr = c.Open(c.Data)
+	opts := []instruct.Option{instruct.WithContext(ctx)}
+	var n int
+	if v.from, n, v.part = c.chosen(); v.part {
+		opts = append(opts, instruct.OnlyRows(v.from, n))
+	}
+	v.data, dataErr = c.Open(c.Data, opts...)
 	if dataErr == nil {
 		for _, bad := range v.data.BadRows() {
 			note("left out: %v", bad)
@@ -156,10 +156,10 @@ func (c *preview) open(s *cli.Streams) (*view, error) {
 }
 
 // show draws rows.
-func (v *view) show(ctx context.Context, s *cli.Streams, from, to int) error {
+func (v *view) show(ctx context.Context, s *cli.Streams) error {
 	style := report.StyleOf(s.Stdout)
-	fmt.Fprintf(s.Out, "rows %d to %d of %d; what is only read is %s\n", from+1, to, v.data.Len(), style.Masked())
-	for i := from; i < to; i++ {
+	fmt.Fprintf(s.Out, "what is only read is %s, the rest is learnt\n", style.Masked())
+	for i := range v.data.Len() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (v *view) show(ctx context.Context, s *cli.Streams, from, to int) error {
 			return err
 		}
 		row := v.data.Row(i)
-		text := fmt.Sprintf("\nrow %d, %s: %d tokens, %d of them learnt", i+1, row.Place(), len(e.IDs), e.LabelTokens())
+		text := fmt.Sprintf("\nrow %d, %s: %d tokens, %d of them learnt", v.from+i+1, row.Place(), len(e.IDs), e.LabelTokens())
 		if whole > len(e.IDs) {
 			text += fmt.Sprintf("; cut, there were %d", whole)
 		}
@@ -190,8 +190,8 @@ func (v *view) kept(e *instruct.Example, whole int) bool {
 }
 
 // print writes some rows as JSON.
-func (v *view) print(ctx context.Context, s *cli.Streams, from, to int) error {
-	for i := from; i < to; i++ {
+func (v *view) print(ctx context.Context, s *cli.Streams) error {
+	for i := range v.data.Len() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func rowsFile(t *testing.T, text string) string {
 func TestPreviewText(t *testing.T) {
 	data := rowsFile(t, threeRows)
 	got := must(t, "", "preview", "--model", demoModel(t), "--data", data, "--max-seq-length", "9")
-	want := strings.ReplaceAll(`rows 1 to 3 of 3; what is only read is marked
+	want := strings.ReplaceAll(`what is only read is marked, the rest is learnt
 
 row 1, FILE:1: 9 tokens, 3 of them learnt; cut, there were 11
 --- read, 6 tokens
@@ -94,7 +94,7 @@ func TestPreviewErrors(t *testing.T) {
 		code              int
 		want              []string
 	}{
-		{"row beyond the end", good, "--row 4", cli.Failed, []string{"row 4 is asked for, the data has 3"}},
+		{"row beyond the end", good, "--row 4", cli.Failed, []string{good + ": ", "the data set has"}},
 		{"bad rows", bad, "", cli.Failed, []string{bad + ":1: ", bad + ":2: "}},
 		{"no such data", "no/such", "", cli.Failed, []string{"no/such: no such file"}},
 		{"outside the vocabulary", foreign, "", cli.Failed, []string{foreign + ":1: input_ids[1] is 100000, outside the model's vocabulary of"}},

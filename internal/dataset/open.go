@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
 	"github.com/biolora/biolora/train/instruct"
@@ -56,7 +56,7 @@ func (r *Rows) now() (time.Time, error) {
 
 // OpenFor reads the rows of files as one data set for a model: a checkpoint directory or a .gguf file. The settings
 // then say what was used, so that they repeat it: the path of a chat template's file, the time that templates are told.
-func (r *Rows) OpenFor(ctx context.Context, model string, paths []string) (*Data, error) {
+func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts ...instruct.Option) (*Data, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (r *Rows) OpenFor(ctx context.Context, model string, paths []string) (*Data
 		d.Tokenizer = nil
 	}
 	chat, chatErr := r.chat(d.Tokenizer, model)
-	d.Rows, err = r.read(ctx, paths, template.WithEmptyInputs(r.EmptyInput...), chat, d.Tokenizer)
+	d.Rows, err = r.read(ctx, paths, template.WithEmptyInputs(r.EmptyInput...), chat, d.Tokenizer, opts)
 	if err == nil {
 		err = r.used(d.Rows.Conversations())
 		for _, bad := range d.Rows.BadRows() {
@@ -101,15 +101,15 @@ func exists(path string) bool {
 }
 
 // read reads the rows.
-func (r *Rows) read(ctx context.Context, paths []string, t instruct.Template, c instruct.Chat, tok *tokenizer.Tokenizer) (*instruct.Dataset, error) {
-	opts := []instruct.Option{
+func (r *Rows) read(ctx context.Context, paths []string, t instruct.Template, c instruct.Chat, tok *tokenizer.Tokenizer, opts []instruct.Option) (*instruct.Dataset, error) {
+	opts = append([]instruct.Option{
 		instruct.WithContext(ctx),
 		instruct.WithChat(c),
 		instruct.WithFields(instruct.Fields{
 			Instruction: r.FieldInstruction, Input: r.FieldInput, Output: r.FieldOutput,
 			Prompt: r.FieldPrompt, Completion: r.FieldCompletion,
 		}),
-	}
+	}, opts...)
 	if r.SkipBadRows {
 		opts = append(opts, instruct.SkipBad())
 	}
@@ -188,11 +188,14 @@ func (r *Rows) chat(tok *tokenizer.Tokenizer, model string) (c instruct.Chat, er
 	return c, nil
 }
 
+// maxTemplate is the largest file that is read as a chat template, in bytes; chat.Parse takes no more.
+const maxTemplate = 1 << 20
+
 // chosen is the chat template that is asked for: one of the tokenizer's, or a file.
 func (r *Rows) chosen(templates map[string]string) (*chat.Template, error) {
 	source, ok := templates[r.ChatTemplate]
 	if !ok {
-		text, err := readTemplate(r.ChatTemplate)
+		text, err := regular.ReadFile(r.ChatTemplate, maxTemplate)
 		if err != nil {
 			names := "none"
 			if len(templates) > 0 {
@@ -203,26 +206,11 @@ func (r *Rows) chosen(templates map[string]string) (*chat.Template, error) {
 		if r.ChatTemplate, err = filepath.Abs(r.ChatTemplate); err != nil {
 			return nil, fmt.Errorf("chat template: %w", err)
 		}
-		source = text
+		source = string(text)
 	}
 	t, err := chat.Parse(source)
 	if err != nil {
 		return nil, fmt.Errorf("chat template %s: %w", r.ChatTemplate, err)
 	}
 	return t, nil
-}
-
-// readTemplate reads a file, of which no more than is plausible.
-func readTemplate(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	const most = 1 << 20
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("%s has more than %d bytes", path, most)
-	}
-	return string(text), err
 }
