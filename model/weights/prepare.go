@@ -26,6 +26,8 @@ type PrepareOptions struct {
 // MemoryLimit is how many bytes of converted tensors are kept in memory, without a file.
 const MemoryLimit = 64 << 20
 
+var memoryLimit int64 = MemoryLimit // tests lower it
+
 // job is a tensor to be converted.
 type job struct {
 	Tensor
@@ -50,7 +52,7 @@ func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 	for i := range jobs {
 		p.total += jobs[i].bytes()
 	}
-	if p.total <= MemoryLimit {
+	if p.total <= memoryLimit {
 		return c.intoMemory(ctx, jobs, p)
 	}
 	return c.intoCache(ctx, jobs, o, p)
@@ -173,5 +175,5 @@ func purpose(jobs []job) string {
 			return "bf16"
 		}
 	}
-	return "f32"
+	return "exact"
 }
