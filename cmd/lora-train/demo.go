@@ -99,7 +99,7 @@ func (s *session) answer(ctx context.Context) (string, error) {
 	if bos, ok := s.tokenizer.BOS(); ok {
 		prompt = append(prompt, bos)
 	}
-	prompt = append(prompt, s.tokenizer.Encode(s.template.Prompt(demo.Example.Instruction, demo.Example.Input))...)
+	prompt = append(prompt, s.tokenizer.Encode(s.data.Template.Prompt(demo.Example.Instruction, demo.Example.Input))...)
 	if eos, ok := s.tokenizer.EOS(); ok {
 		stop = append(stop, eos)
 	}

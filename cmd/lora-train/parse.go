@@ -97,7 +97,7 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 	r.take(inFile, &file)
 	r.take(given, &flags)
 	r.MaxSteps = max(0, r.MaxSteps)
-	if err := errors.Join(r.missing(given), r.validate(), r.lora().Validate(), inFlags(r.options().Validate())); err != nil {
+	if err := errors.Join(r.missing(given), r.validate(), r.Check(), r.lora().Validate(), inFlags(r.options().Validate())); err != nil {
 		return nil, usageError{err}
 	}
 	return r, nil
@@ -205,7 +205,7 @@ func (r *Run) absolute() error {
 	for i := range r.Data {
 		paths = append(paths, &r.Data[i])
 	}
-	if !slices.Contains([]string{instruct.Alpaca.Name, instruct.MedTuned.Name}, r.Template) {
+	if !slices.Contains([]string{instruct.Alpaca.Name, instruct.MedTuned.Name, instruct.InChat.Name}, r.Template) {
 		paths = append(paths, &r.Template)
 	}
 	for _, p := range paths {

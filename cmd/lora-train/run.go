@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +33,6 @@ type session struct {
 	model     *model.Model
 	adapter   *lora.Adapter
 	tokenizer *tokenizer.Tokenizer
-	template  instruct.Template
 	data      *instruct.Dataset
 	warnings  []string
 }
@@ -72,7 +70,7 @@ func (s *session) prepare(ctx context.Context) error {
 
 // files are those that an output directory must not replace under the run's hands.
 func (s *session) files() []string {
-	files := append(slices.Clone(s.Data), s.Template, s.Model)
+	files := append(slices.Clone(s.Data), s.Template, s.ChatTemplate, s.Model)
 	for _, name := range []string{model.ConfigFile, weights.ParamsFile, weights.SingleFile, weights.PickleFile, "tokenizer.json", "tokenizer.model"} {
 		files = append(files, filepath.Join(s.Model, name))
 	}
@@ -86,15 +84,11 @@ func (s *session) files() []string {
 
 // open opens model, tokenizer, data and adapter. What takes long comes last, and not if anything is wrong.
 func (s *session) open(ctx context.Context) error {
-	errs := []error{s.openData()}
+	errs := []error{s.openData(ctx)}
 	if !s.out.claimed {
 		errs = append(errs, s.out.check(s.files()...))
 	}
-	if _, err := os.Stat(s.Model); err != nil {
-		return errors.Join(fmt.Errorf("model: %w", err), errors.Join(errs...)) // what every reader of it would say
-	}
-	errs = append(errs, s.openTokenizer())
-	if err := errors.Join(errs...); err != nil && s.convertsLong() {
+	if err := errors.Join(errs...); err != nil && (!exists(s.Model) || s.convertsLong()) {
 		return err
 	}
 	return errors.Join(append([]error{s.openModel(ctx)}, errs...)...)
@@ -127,37 +121,20 @@ func (s *session) openModel(ctx context.Context) (err error) {
 	return s.openAdapter()
 }
 
-// openTokenizer opens the model's tokenizer, which rows of token ids can do without.
-func (s *session) openTokenizer() error {
-	t, err := tokenizer.Load(s.Model)
-	if errors.Is(err, fs.ErrNotExist) && s.data != nil && s.data.OnlyTokens() {
-		s.warnings = append(s.warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", s.Model))
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.tokenizer = t
-	s.warnings = append(s.warnings, t.Warnings()...)
-	return nil
-}
-
 func (s *session) close() {
 	if s.model != nil {
 		s.model.Close()
 	}
 }
 
-func (s *session) openData() (err error) {
-	if s.template, err = s.LoadTemplate(); err != nil {
+// openData opens the rows and the model's tokenizer.
+func (s *session) openData(ctx context.Context) error {
+	d, err := s.OpenFor(ctx, s.Model, s.Data)
+	if err != nil {
 		return err
 	}
-	if s.data, err = s.Open(s.Data); err != nil {
-		return err
-	}
-	for _, bad := range s.data.BadRows() {
-		s.warnings = append(s.warnings, "left out: "+bad.Error())
-	}
+	s.data, s.tokenizer = d.Rows, d.Tokenizer
+	s.warnings = append(s.warnings, d.Warnings...)
 	return nil
 }
 
