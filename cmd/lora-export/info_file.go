@@ -99,6 +99,9 @@ func describeConfigFile(path string) (*description, error) {
 	return d.finish(), nil
 }
 
+// ggufTokenizer is the key of a GGUF file that has a tokenizer.
+const ggufTokenizer = "tokenizer.ggml.model"
+
 // describeGGUF tells of a GGUF file: a model's, a vocabulary's or an adapter's. Its own names are shown, and what is
 // wrong with it for this program are reasons, not errors, once it can be read as GGUF.
 func describeGGUF(path string) (*description, error) {
@@ -113,7 +116,7 @@ func describeGGUF(path string) (*description, error) {
 	}
 	own.finish()
 	metadata := shortMetadata(f)
-	if own.Count == 0 && f.Has("tokenizer.ggml.model") {
+	if own.Count == 0 && f.Has(ggufTokenizer) {
 		d, err := describeTokenizer(path)
 		if d != nil {
 			d.Format, d.Metadata = "gguf", metadata
@@ -125,14 +128,10 @@ func describeGGUF(path string) (*description, error) {
 		d = newDescription(path, kindCheckpoint)
 		d.refuse(err)
 		d.addFiles(path)
-		if none := !f.Has("tokenizer.ggml.model"); !none {
-			d.describeTokenizer(path)
-		}
-		d.Model = &architecture{Source: path}
-		d.Model.Architecture, _ = f.String("general.architecture")
-		d.Model.ModelType = d.Model.Architecture
+		d.describeTokenizer(path)
+		d.Model = ggufArchitecture(path)
 	} else {
-		own.ConvertedF32, own.ConvertedBF16 = d.Tensors.ConvertedF32, d.Tensors.ConvertedBF16
+		own.InPlace, own.ConvertedF32, own.ConvertedBF16 = d.Tensors.InPlace, d.Tensors.ConvertedF32, d.Tensors.ConvertedBF16
 	}
 	if kind, _ := f.String("general.type"); kind == "adapter" {
 		d.Kind = kindAdapter
@@ -140,6 +139,18 @@ func describeGGUF(path string) (*description, error) {
 	}
 	d.Format, d.Tensors, d.Metadata = "gguf", own, metadata
 	return d.finish(), nil
+}
+
+// ggufArchitecture is what a GGUF file is of that cannot be used: all that is told is its name.
+func ggufArchitecture(path string) *architecture {
+	a := &architecture{Source: path}
+	f, err := gguf.Open(path)
+	if err != nil {
+		return a
+	}
+	defer f.Close()
+	a.ModelType, _ = f.String("general.architecture")
+	return a
 }
 
 // maxValue is the number of characters of a metadata value that are shown.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/gguf"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/model/weights"
@@ -36,6 +38,10 @@ func describeCheckpoint(path string) (*description, error) {
 	}
 	d.refuse(weightsErr)
 	d.refuse(configErr)
+	if configErr != nil && d.Format == weights.GGUF { // its configuration is metadata, which is there and is not LLaMA's
+		configErr = nil
+		d.Model = ggufArchitecture(ckpt.Files()[0])
+	}
 	d.describeTokenizer(path)
 	var broken error // what cannot be read, as opposed to what is not there
 	if !noWeights {
@@ -71,9 +77,12 @@ func (d *description) describeConfig(path string, ckpt *weights.Checkpoint) erro
 	var o *strictjson.Object
 	var source string
 	var err error
-	if ckpt != nil {
+	switch info, statErr := os.Stat(path); {
+	case ckpt != nil:
 		o, source, err = ckpt.Config()
-	} else {
+	case statErr == nil && !info.IsDir():
+		return fs.ErrNotExist // it is in the file that cannot be read
+	default:
 		source = filepath.Join(path, model.ConfigFile)
 		o, err = strictjson.ReadObject(source, maxConfig)
 	}
@@ -209,10 +218,21 @@ func (d *description) describeTokenizer(path string) {
 
 // hasTokenizer says whether there is something that could be a tokenizer.
 func hasTokenizer(path string) bool {
-	if gguf, _ := filepath.Glob(filepath.Join(escape(path), "*.gguf")); len(gguf) > 0 || strings.HasSuffix(path, ".gguf") {
-		return true
+	for _, name := range []string{"tokenizer.json", "tokenizer.model"} {
+		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
+			return true
+		}
 	}
-	return exists(filepath.Join(path, "tokenizer.json")) || exists(filepath.Join(path, "tokenizer.model"))
+	files, _ := filepath.Glob(filepath.Join(escape(path), "*.gguf"))
+	if len(files) == 0 {
+		files = []string{path}
+	}
+	f, err := gguf.Open(files[0])
+	if err != nil {
+		return len(files) > 1 || files[0] != path
+	}
+	defer f.Close()
+	return f.Has(ggufTokenizer)
 }
 
 // escape makes a pattern that matches just a path.

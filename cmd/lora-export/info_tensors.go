@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +17,9 @@ type tensors struct {
 	Count    int   `json:"count"`
 	Elements int64 `json:"elements"`
 	Bytes    int64 `json:"bytes"`
-	// What is not used where it lies is converted once, to so many bytes in float32 or, for blocks of fewer bits in
-	// bfloat16 arithmetic, in bfloat16.
+	// A model's tensors are used where they lie, or converted once: to so many bytes for arithmetic in float32, and in
+	// bfloat16.
+	InPlace       int64             `json:"in_place_bytes"`
 	ConvertedF32  int64             `json:"converted_bytes"`
 	ConvertedBF16 int64             `json:"converted_bytes_bf16"`
 	Formats       map[string]format `json:"formats"`
@@ -52,19 +54,14 @@ type tensor struct {
 func newTensors(ckpt *weights.Checkpoint) *tensors {
 	ts := &tensors{}
 	for t := range ckpt.All() {
-		ts.add(tensor{Name: t.Name, Format: t.Type, Shape: t.Shape, Bytes: t.Bytes(), File: fileName(t.File)})
-		if !t.DType.Float() || t.Data != nil && t.DType != numeric.F64 || t.Len() == 0 {
-			continue
+		ts.add(tensor{Name: t.Name, Format: t.Type, Shape: t.Shape, Bytes: t.Bytes(), File: filepath.Base(t.File)})
+		if t.Data != nil && t.DType != numeric.F64 {
+			ts.InPlace += t.Bytes()
 		}
-		wide, narrow := int64(4), int64(4)
-		if t.DType == numeric.F16 || t.DType == numeric.BF16 {
-			wide, narrow = 2, 2
-		} else if _, plain := numeric.Parse(t.Type); !plain && len(t.Shape) == 2 {
-			narrow = 2
-		}
-		ts.ConvertedF32 += wide * int64(t.Len())
-		ts.ConvertedBF16 += narrow * int64(t.Len())
 	}
+	// What cannot be prepared at all is a reason that model.Describe gives.
+	ts.ConvertedF32, _ = ckpt.Unprepared(weights.PrepareOptions{DType: numeric.F32})
+	ts.ConvertedBF16, _ = ckpt.Unprepared(weights.PrepareOptions{DType: numeric.BF16})
 	ts.finish()
 	return ts
 }
@@ -90,7 +87,7 @@ func (ts *tensors) add(t tensor) {
 
 // finish makes the groups.
 func (ts *tensors) finish() {
-	type key struct{ name, format, shape string }
+	type key struct{ before, after, format, shape string }
 	type members struct {
 		group
 		numbers []int
@@ -98,8 +95,8 @@ func (ts *tensors) finish() {
 	groups := map[key]*members{}
 	var order []key
 	for _, t := range ts.List {
-		name, number := pattern(t.Name)
-		k := key{name, t.Format, fmt.Sprint(t.Shape)}
+		before, number, after := cutNumber(t.Name)
+		k := key{before, after, t.Format, fmt.Sprint(t.Shape)}
 		g := groups[k]
 		if g == nil {
 			g = &members{group: group{Name: t.Name, Format: t.Format, Shape: t.Shape}}
@@ -113,25 +110,22 @@ func (ts *tensors) finish() {
 	for _, k := range order {
 		g := groups[k]
 		if g.Count > 1 {
-			g.Name = strings.Replace(k.name, hole, ranges(g.numbers), 1)
+			g.Name = k.before + ranges(g.numbers) + k.after
 		}
 		ts.Groups = append(ts.Groups, g.group)
 	}
 }
 
-// hole stands for the number in a pattern. No tensor's name that comes through a terminal has it.
-const hole = "\x00"
-
-// pattern takes the first number between dots out of a name.
-func pattern(name string) (string, int) {
-	parts := strings.Split(name, ".")
-	for i, p := range parts {
-		if n, err := strconv.Atoi(p); err == nil && n >= 0 && strconv.Itoa(n) == p {
-			parts[i] = hole
-			return strings.Join(parts, "."), n
+// cutNumber takes the first number between dots out of a name. A name without one is before.
+func cutNumber(name string) (before string, number int, after string) {
+	at := 0
+	for part := range strings.SplitSeq(name, ".") {
+		if n, err := strconv.Atoi(part); err == nil && n >= 0 && strconv.Itoa(n) == part {
+			return name[:at], n, name[at+len(part):]
 		}
+		at += len(part) + 1
 	}
-	return name, 0
+	return name, 0, ""
 }
 
 // ranges writes numbers as {0-3,7}.
@@ -174,5 +168,3 @@ func (d *description) forgetTensors() {
 		d.Tensors.List = nil
 	}
 }
-
-func fileName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

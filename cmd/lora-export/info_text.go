@@ -203,9 +203,10 @@ func (d *description) printSizes(p page) {
 		case ts.ConvertedF32 == 0:
 			p.line("in memory", "%s, as it lies on the disk", size(ts.Bytes))
 		case ts.ConvertedF32 == ts.ConvertedBF16:
-			p.line("in memory", "%s of it converted once", size(ts.ConvertedF32))
+			p.line("in memory", "%s, %s of it converted once", size(ts.InPlace+ts.ConvertedF32), size(ts.ConvertedF32))
 		default:
-			p.line("in memory", "%s converted once for arithmetic in float32, %s in bfloat16", size(ts.ConvertedF32), size(ts.ConvertedBF16))
+			p.line("in memory", "%s for arithmetic in float32, %s in bfloat16; all but %s of it converted once",
+				size(ts.InPlace+ts.ConvertedF32), size(ts.InPlace+ts.ConvertedBF16), size(ts.InPlace))
 		}
 	}
 	var parts []string
