@@ -141,6 +141,9 @@ func (r *metadataReader) sizes(m *metadata, tensors map[string]Tensor) {
 	m.heads = r.size("llama.attention.head_count", 0)
 	m.kvHeads = r.size("llama.attention.head_count_kv", max(1, m.heads))
 	m.headDim = r.size("llama.attention.key_length", max(1, hidden/max(1, m.heads)))
+	if len(r.errs) > 0 {
+		return // what follows would only repeat it
+	}
 	if n := r.size("llama.attention.value_length", m.headDim); n != m.headDim {
 		r.fail("llama.attention.value_length is %d, key_length %d: they must be equal", n, m.headDim)
 	}
@@ -359,7 +362,7 @@ func (r *metadataReader) rest(m *metadata) {
 	r.used["llama.tensor_data_layout"] = true // "Meta AI original pth": there is no other
 	for _, key := range r.f.Keys() {
 		if strings.HasPrefix(key, "llama.") && !r.used[key] {
-			m.unknown = append(m.unknown, printable(key))
+			m.unknown = append(m.unknown, key)
 		}
 	}
 }

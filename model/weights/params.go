@@ -115,7 +115,9 @@ func parseParams(o *strictjson.Object, path string) (*params, error) {
 		p.window = json.Number(strconv.Itoa(r.size("sliding_window", 0)))
 	}
 	p.mistral = r.used["head_dim"] && p.headDim > 0 || p.hiddenDim > 0 || p.window != nil
-	p.checkSizes(r)
+	if len(r.errs) == 0 {
+		p.checkSizes(r)
+	}
 	r.rest(p)
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, err
@@ -151,7 +153,7 @@ func (r *paramsReader) rest(p *params) {
 			r.fail(printable(key), "is not supported: it describes more than a LLaMA decoder")
 		case nil:
 		default:
-			p.unknown = append(p.unknown, printable(key))
+			p.unknown = append(p.unknown, key)
 		}
 	}
 }
@@ -163,7 +165,7 @@ func (p *params) ffn() int {
 	}
 	n := 8 * p.dim / 3
 	if f, err := p.ffnMultiplier.Float64(); err == nil {
-		n = int(f * float64(n))
+		n = int(min(f*float64(n), 1<<40)) // beyond any layer, and what follows does not overflow
 	}
 	return (n + p.multipleOf - 1) / p.multipleOf * p.multipleOf
 }
