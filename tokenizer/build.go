@@ -90,7 +90,7 @@ func (b *builder) addStated(t addedToken, id int64, file string) error {
 		return fmt.Errorf("%s: added token %.40q has id %d, which is that of %.40q", file, t.Content, t.ID, other)
 	}
 	if want := b.nextID(t.Content); want != t.ID && b.format == formatJSON {
-		b.warn("%s: added token %q has id %d; Transformers would number it %d", file, t.Content, t.ID, want)
+		b.warn("%s: added token %.40q has id %d; Transformers would number it %d", file, t.Content, t.ID, want)
 	}
 	b.add(t)
 	return nil
@@ -106,7 +106,7 @@ func (b *builder) addNamed(t addedToken) {
 		t.ID = int32(b.size())
 	}
 	if _, ok := b.model.ids[t.Content]; !ok {
-		b.warn("special token %q is not in the vocabulary; it is added with id %d", t.Content, t.ID)
+		b.warn("special token %.40q is not in the vocabulary; it is added with id %d", t.Content, t.ID)
 	}
 	b.add(t)
 }
@@ -145,7 +145,7 @@ func (b *builder) checkUnknown(t *Tokenizer) error {
 		return nil
 	}
 	if b.model.unk != "" {
-		return fmt.Errorf("%s: model.unk_token %q is not in the vocabulary", b.file, b.model.unk)
+		return fmt.Errorf("%s: model.unk_token %.40q is not in the vocabulary", b.file, b.model.unk)
 	}
 	b.warn("%s: characters without a token are dropped: there is no unknown token, and not every byte has a token", b.file)
 	return nil

@@ -86,7 +86,7 @@ func readNormalizer(raw json.RawMessage, path string, depth int) (normalizer, er
 	case "NFKD":
 		return unicodeForm(norm.NFKD), nil
 	}
-	return nil, fmt.Errorf("%s: normalizer type %q is not supported: "+
+	return nil, fmt.Errorf("%s: normalizer type %.40q is not supported: "+
 		"Sequence, Prepend, Replace, NFC, NFD, NFKC and NFKD are", path, kind)
 }
 
@@ -162,7 +162,7 @@ func readPreTokenizer(raw json.RawMessage, path string, depth int) (preTokenizer
 	case "WhitespaceSplit":
 		return split{pattern: oneRune(unicode.IsSpace), keep: removed}, nil
 	}
-	return nil, fmt.Errorf("%s: pre_tokenizer type %q is not supported: "+
+	return nil, fmt.Errorf("%s: pre_tokenizer type %.40q is not supported: "+
 		"Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation and WhitespaceSplit are", path, kind)
 }
 
@@ -200,7 +200,7 @@ func (b *behavior) UnmarshalJSON(data []byte) error {
 	case "Contiguous":
 		*b = contiguous
 	default:
-		return fmt.Errorf("behavior %q is not known", name)
+		return fmt.Errorf("behavior %.40q is not known", name)
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func readMetaspace(raw json.RawMessage, path string) (spaceMark, error) {
 	m := spaceMark{mark: p.Replacement, cut: p.Split == nil || *p.Split}
 	var errs []error
 	if utf8.RuneCountInString(p.Replacement) != 1 {
-		errs = append(errs, fmt.Errorf("%s: replacement: want one character, got %q", path, p.Replacement))
+		errs = append(errs, fmt.Errorf("%s: replacement: want one character, got %.40q", path, p.Replacement))
 	}
 	scheme := "always"
 	if p.PrependScheme != nil {
@@ -235,10 +235,10 @@ func readMetaspace(raw json.RawMessage, path string) (spaceMark, error) {
 	case "never":
 		m.prefix = prefixNever
 	default:
-		errs = append(errs, fmt.Errorf("%s: prepend_scheme %q is not known: always, first and never are", path, scheme))
+		errs = append(errs, fmt.Errorf("%s: prepend_scheme %.40q is not known: always, first and never are", path, scheme))
 	}
 	if p.AddPrefixSpace != nil && !*p.AddPrefixSpace && scheme != "never" {
-		errs = append(errs, fmt.Errorf("%s: add_prefix_space false contradicts prepend_scheme %q", path, scheme))
+		errs = append(errs, fmt.Errorf("%s: add_prefix_space false contradicts prepend_scheme %.40q", path, scheme))
 	}
 	return m, errors.Join(errs...)
 }
@@ -289,7 +289,7 @@ func readDecoders(raw json.RawMessage, path string, depth int) ([]decoderSpec, e
 			},
 		}}, err
 	}
-	return nil, fmt.Errorf("%s: decoder type %q is not supported: "+
+	return nil, fmt.Errorf("%s: decoder type %.40q is not supported: "+
 		"Sequence, Replace, ByteFallback, Fuse, ByteLevel, Strip and Metaspace are", path, kind)
 }
 
@@ -304,7 +304,7 @@ func readStrip(raw json.RawMessage, path string) ([]decoderSpec, error) {
 	}
 	content, n := utf8.DecodeRuneInString(p.Content)
 	if n == 0 || n != len(p.Content) {
-		return nil, fmt.Errorf("%s: content: want one character, got %q", path, p.Content)
+		return nil, fmt.Errorf("%s: content: want one character, got %.40q", path, p.Content)
 	}
 	return []decoderSpec{{
 		start: func(n decodeStep) decodeStep {

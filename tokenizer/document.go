@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"unicode/utf8"
 )
 
 // maxFile is the size of the largest file that is read. The largest tokenizer.json of the field have some 30 MB.
-const maxFile = 1 << 27
+const maxFile = 1 << 26
 
 // readFile reads a whole file that is no larger than maxFile.
 func readFile(path string) ([]byte, error) { return readUpTo(path, maxFile) }
@@ -70,8 +71,15 @@ func (d *document) errorf(format string, args ...any) error { return d.errorAt(d
 func (d *document) errorAt(offset int, format string, args ...any) error {
 	offset = max(0, min(offset, len(d.data)))
 	line := 1 + bytes.Count(d.data[:offset], []byte("\n"))
-	return fmt.Errorf("%s:%d (byte %d): %w", d.file, line, offset, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if text := err.Error(); len(text) > maxMessage { // encoding/json repeats numbers, however long
+		err = errors.New(strings.ToValidUTF8(text[:maxMessage], "") + "...")
+	}
+	return fmt.Errorf("%s:%d (byte %d): %w", d.file, line, offset, err)
 }
+
+// maxMessage is the length in bytes of what an error says of one place of a file.
+const maxMessage = 1000
 
 // problem adds an error to those of the file. Of problems that are only counted no description is made: to find the
 // line of each would take a time that grows with the square of the file.

@@ -109,7 +109,7 @@ func (f *file) readAdded(bad *problems) error {
 			return err
 		}
 		if a.ID == nil {
-			f.doc.problem(bad, f.doc.at, "%s: %q has no id", path, a.Content)
+			f.doc.problem(bad, f.doc.at, "%s: %.40q has no id", path, a.Content)
 			return nil
 		}
 		f.added = append(f.added, a)
@@ -227,7 +227,7 @@ func (f *file) checkModel() error {
 		}
 		return f.doc.errorf("no model in the file: it is not a tokenizer.json")
 	case m.Type != "" && m.Type != "BPE":
-		return refuse("model.type %q is not supported: only BPE is", m.Type)
+		return refuse("model.type %.40q is not supported: only BPE is", m.Type)
 	case !m.hasVocab:
 		return refuse("model.vocab: want an object of tokens and ids, as BPE has")
 	case len(m.vocab) == 0:
@@ -235,9 +235,9 @@ func (f *file) checkModel() error {
 	case m.Dropout != nil && *m.Dropout != 0:
 		return refuse("model.dropout %v would make every encoding random; it is not supported", *m.Dropout)
 	case m.Prefix != nil && *m.Prefix != "":
-		return refuse("model.continuing_subword_prefix %q is not supported", *m.Prefix)
+		return refuse("model.continuing_subword_prefix %.40q is not supported", *m.Prefix)
 	case m.Suffix != nil && *m.Suffix != "":
-		return refuse("model.end_of_word_suffix %q is not supported", *m.Suffix)
+		return refuse("model.end_of_word_suffix %.40q is not supported", *m.Suffix)
 	}
 	return nil
 }

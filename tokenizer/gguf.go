@@ -52,7 +52,7 @@ func parseGGUF(f *gguf.File) (*vocabulary, error) {
 	case "gpt2":
 		err = r.readByteLevel(pieces)
 	default:
-		err = fmt.Errorf("%s: %smodel %q is not supported: llama and gpt2 are", f.Path(), ggml, model)
+		err = fmt.Errorf("%s: %smodel %.40q is not supported: llama and gpt2 are", f.Path(), ggml, model)
 	}
 	if err != nil {
 		return nil, err
@@ -232,7 +232,7 @@ func (r ggufReader) readWords(llama3 bool) (addBOS bool, err error) {
 	case "llama-bpe", "llama3", "llama-v3":
 		llama3 = true
 	case "", "default":
-		r.v.warn("%s: %spre %q does not say how words are cut", r.Path(), ggml, pre)
+		r.v.warn("%s: %spre %.40q does not say how words are cut", r.Path(), ggml, pre)
 		if !llama3 {
 			r.v.setByteLevel()
 			return false, r.setDefaultWords()
@@ -251,7 +251,7 @@ func (r ggufReader) readWords(llama3 bool) (addBOS bool, err error) {
 		r.v.setByteLevel(scanQwen2)
 		return false, nil
 	default:
-		return false, fmt.Errorf("%s: %spre %q is not supported: llama-bpe, smaug-bpe, gpt-2, smollm, qwen2 and default are",
+		return false, fmt.Errorf("%s: %spre %.40q is not supported: llama-bpe, smaug-bpe, gpt-2, smollm, qwen2 and default are",
 			r.Path(), ggml, pre)
 	}
 	r.v.model.ignoreMerges = true

@@ -251,7 +251,7 @@ func (s *settings) readAddedDecoder(d *document) error {
 	return d.object("added_tokens_decoder", func(key string) error {
 		id, err := strconv.ParseInt(key, 10, 32)
 		if err != nil {
-			return d.errorf("added_tokens_decoder: %q is not an id", key)
+			return d.errorf("added_tokens_decoder: %.40q is not an id", key)
 		}
 		a := addedFile{}
 		if err := d.value("added_tokens_decoder", &a); err != nil {

@@ -62,7 +62,7 @@ func readPostProcessor(raw json.RawMessage, path string, depth int) (frame, erro
 	case "ByteLevel":
 		return frame{}, nil
 	}
-	return frame{}, fmt.Errorf("%s: type %q is not known", path, kind)
+	return frame{}, fmt.Errorf("%s: type %.40q is not known", path, kind)
 }
 
 // readPostProcessors reads a Sequence: a later part puts its tokens outside those of an earlier one.

@@ -34,16 +34,16 @@ func newExpression(source string) (pattern, error) {
 	}
 	translated, err := translate(body)
 	if err != nil {
-		return nil, fmt.Errorf("regular expression %q: %w", source, err)
+		return nil, fmt.Errorf("regular expression %.200q: %w", source, err)
 	}
 	if e.tail {
 		translated += `|(` + spaceClass + `+)`
 	}
 	if e.re, err = regexp.Compile(translated); err != nil {
-		return nil, fmt.Errorf("regular expression %q: %w", source, err)
+		return nil, fmt.Errorf("regular expression %.200q: %w", source, err)
 	}
 	if e.re.MatchString("") {
-		return nil, fmt.Errorf("regular expression %q matches nothing at all; such a pattern cannot cut text", source)
+		return nil, fmt.Errorf("regular expression %.200q matches nothing at all; such a pattern cannot cut text", source)
 	}
 	return e, nil
 }

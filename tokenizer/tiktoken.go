@@ -78,7 +78,9 @@ func readRanks(path string, data []byte) ([]string, error) {
 		token, rank, err := readRank(line)
 		switch first, twice := ranks[token]; {
 		case err != nil:
-			d.problem(&bad, from, "%w", err)
+			if bad.add(d.errorAt(from, "%w", err)); bad.full() {
+				return nil, errors.Join(bad.err(), fmt.Errorf("%s: the rest was not read", path))
+			}
 		case twice:
 			d.problem(&bad, from, "token %.40q stands twice, with ranks %d and %d", token, first, rank)
 		default:

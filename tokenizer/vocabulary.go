@@ -48,8 +48,8 @@ type statedToken struct {
 // How much a vocabulary may have. The largest of the field have 262144 tokens, 514906 merges and some thousand added
 // tokens; the longest tokens are runs of 128 spaces.
 const (
-	maxTokens = 1 << 21
-	maxMerges = 1 << 22
+	maxTokens = 1 << 20
+	maxMerges = 1 << 21
 	maxAdded  = 1 << 18
 	maxPiece  = 512 // bytes of a token that merges are found for
 )
