@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,6 @@ import (
 	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/model"
-	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
 )
@@ -83,7 +83,7 @@ func (c *preview) validate() error {
 	if c.MaxSeqLength < 0 {
 		fail("--max-seq-length is %d: want 0 or more", c.MaxSeqLength)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, c.Check())...); err != nil {
 		return cli.UsageError{Err: err}
 	}
 	return nil
@@ -120,28 +120,26 @@ func (c *preview) open(ctx context.Context, s *cli.Streams) (*view, error) {
 		fmt.Fprintln(s.Err, "lora-data: note:", visible.Text(fmt.Sprintf(format, a...)))
 	}
 	v := &view{}
-	var dataErr, tokenErr error
-	opts := []instruct.Option{instruct.WithContext(ctx)}
+	opts := []instruct.Option{}
 	var n int
 	if v.from, n, v.part = c.chosen(); v.part {
 		opts = append(opts, instruct.OnlyRows(v.from, n))
 	}
-	v.data, dataErr = c.Open(c.Data, opts...)
-	if dataErr == nil {
-		for _, bad := range v.data.BadRows() {
-			note("left out: %v", bad)
-		}
+	d, dataErr := c.OpenFor(ctx, c.Model, c.Data, opts...)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	t, tokenErr := tokenizer.Load(c.Model)
-	switch {
-	case tokenErr == nil:
-		v.tok = t
-		for _, w := range t.Warnings() {
+	if dataErr == nil {
+		v.data = d.Rows
+		if d.Tokenizer != nil {
+			v.tok = d.Tokenizer
+		}
+		for _, w := range d.Warnings {
 			note("%s", w)
 		}
-	case errors.Is(tokenErr, fs.ErrNotExist) && v.data != nil && v.data.OnlyTokens():
-		note("%s has no tokenizer: token ids are shown", c.Model)
-		tokenErr = nil
+	}
+	if _, err := os.Stat(c.Model); err != nil {
+		return nil, dataErr // what every reader of it would say
 	}
 	o := train.Defaults()
 	c.Options(&o)
@@ -152,7 +150,7 @@ func (c *preview) open(ctx context.Context, s *cli.Streams) (*view, error) {
 	} else {
 		v.options = o.TokenizeOptions(cfg.VocabSize, cfg.MaxPositionEmbeddings)
 	}
-	return v, errors.Join(dataErr, tokenErr, configErr)
+	return v, errors.Join(dataErr, configErr)
 }
 
 // show draws rows.

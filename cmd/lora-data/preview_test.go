@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -224,16 +225,72 @@ func TestPreviewJSON(t *testing.T) {
 
 // Training on what --json prints is training on the rows it was made of, to the last bit.
 func TestPreviewJSONTrainsTheSame(t *testing.T) {
-	rows := own(t, "demo", "data", "holdout.json")
-	tokens := rowsFile(t, must(t, "", "preview", "--json", "--model", demoModel(t), "--data", rows))
 	settings := dataset.Defaults()
-	if got, want := fit(t, &settings, tokens), fit(t, &settings, rows); !cmp.Equal(got, want) {
-		t.Errorf("the losses are %v, want %v", got, want)
+	for _, c := range []struct {
+		rows  string
+		flags []string
+		with  func(r *dataset.Rows)
+	}{
+		{own(t, "demo", "data", "holdout.json"), nil, nil},
+		{own(t, "demo", "data", "holdout.json"), []string{"--train-on-inputs", "--max-seq-length", "70"}, func(r *dataset.Rows) { r.TrainOnInputs, r.MaxSeqLength = true, 70 }},
+		{rowsFile(t, strings.Repeat(conversation, 5)), []string{"--chat-template", chatTemplate(t), "--assistant-turns", "last"},
+			func(r *dataset.Rows) { r.ChatTemplate, r.AssistantTurns = chatTemplate(t), "last" }},
+	} {
+		r := settings
+		if c.with != nil {
+			c.with(&r)
+		}
+		args := append([]string{"preview", "--json", "--model", demoModel(t), "--data", c.rows}, c.flags...)
+		code, stdout, stderr := execute(nil, args...)
+		if code != cli.Done {
+			t.Fatalf("%d, %s", code, stderr)
+		}
+		if got, want := fit(t, settings, rowsFile(t, stdout)), fit(t, r, c.rows); !cmp.Equal(got, want) {
+			t.Errorf("%v: the losses are %v, want %v", c.flags, got, want)
+		}
 	}
 }
 
-// fit trains a few steps and returns the losses, and a number that any weight of the adapter would change.
-func fit(t *testing.T, r *dataset.Rows, path string) []float64 {
+const conversation = `{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}, ` +
+	`{"role": "user", "content": "A drug?"}, {"role": "assistant", "content": "aspirin"}]}` + "\n"
+
+func chatTemplate(t *testing.T) string {
+	return filepath.Join(write(t, map[string]string{
+		"chat.jinja": "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}",
+	}), "chat.jinja")
+}
+
+func TestPreviewConversation(t *testing.T) {
+	got := must(t, "", "preview", "--model", demoModel(t), "--data", rowsFile(t, conversation), "--chat-template", chatTemplate(t), "--assistant-turns", "last", "--system-prompt", "Be brief.")
+	_, got, _ = strings.Cut(got, "learnt\n--- ")
+	want := regexp.MustCompile(`^read, \d+ tokens
+\[system\] Be brief\.
+\[user\] Hello
+\[assistant\] Good day
+\[user\] A drug\?
+\[assistant\] ?
+--- learnt, \d+ tokens
+ ?aspirin
+---
+$`)
+	if !want.MatchString(got) {
+		t.Errorf("got\n%s", got)
+	}
+	for flags, want := range map[string]string{
+		"": "has no chat template: give one with --chat-template FILE", "--chat-template no/such": `chat template "no/such" is neither`,
+	} {
+		args := append([]string{"preview", "--model", demoModel(t), "--data", rowsFile(t, conversation)}, strings.Fields(flags)...)
+		if code, _, stderr := execute(nil, args...); code != cli.Failed || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d, %q", flags, code, stderr)
+		}
+	}
+	if code, _, stderr := execute(nil, "preview", "--model", demoModel(t), "--data", rowsFile(t, conversation), "--assistant-turns", "some"); code != cli.Usage || !strings.Contains(stderr, `"some" is none of all, last`) {
+		t.Errorf("%d, %q", code, stderr)
+	}
+}
+
+// fit trains a few steps and returns the loss and the gradient's norm of each.
+func fit(t *testing.T, r dataset.Rows, path string) []float64 {
 	t.Helper()
 	m, err := model.Open(demoModel(t), model.Options{Compute: "f32"})
 	if err != nil {
@@ -246,11 +303,7 @@ func fit(t *testing.T, r *dataset.Rows, path string) []float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.Load(demoModel(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := r.Open([]string{path})
+	data, err := r.OpenFor(t.Context(), demoModel(t), []string{path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +312,7 @@ func fit(t *testing.T, r *dataset.Rows, path string) []float64 {
 	o.MaxSteps, o.PerDeviceTrainBatchSize = 3, 4
 	l := &losses{}
 	o.Hooks = []train.Hook{l}
-	if _, err := train.Run(t.Context(), m, a, tok, data, o); err != nil {
+	if _, err := train.Run(t.Context(), m, a, data.Tokenizer, data.Rows, o); err != nil {
 		t.Fatal(err)
 	}
 	if len(l.list) != 6 {

@@ -4,7 +4,6 @@ package dataset
 
 import (
 	"reflect"
-	"slices"
 
 	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
@@ -51,26 +50,4 @@ func Flags() map[string]any {
 // Options puts the settings that training knows into o.
 func (r *Rows) Options(o *train.Options) {
 	o.TrainOnInputs, o.MaxSeqLength = r.TrainOnInputs, r.MaxSeqLength
-}
-
-// LoadTemplate returns the template.
-func (r *Rows) LoadTemplate() (instruct.Template, error) {
-	t, err := instruct.LoadTemplate(r.Template)
-	return t.WithEmptyInputs(r.EmptyInput...), err
-}
-
-// Open reads the rows of files as one data set. More options may be given.
-func (r *Rows) Open(paths []string, more ...instruct.Option) (*instruct.Dataset, error) {
-	t, err := r.LoadTemplate()
-	if err != nil {
-		return nil, err
-	}
-	opts := append(slices.Clone(more), instruct.WithFields(instruct.Fields{
-		Instruction: r.FieldInstruction, Input: r.FieldInput, Output: r.FieldOutput,
-		Prompt: r.FieldPrompt, Completion: r.FieldCompletion,
-	}))
-	if r.SkipBadRows {
-		opts = append(opts, instruct.SkipBad())
-	}
-	return instruct.OpenAll(paths, t, opts...)
 }
