@@ -3,7 +3,9 @@ package weights
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/strictjson"
 )
 
 // constant is a Change that fills a tensor of cols columns with v.
@@ -192,6 +195,95 @@ func TestRewriteErrors(t *testing.T) {
 	writeShard(t, bad, SingleFile, source("a", numeric.F32, []int{2}, 1, float32(math.Inf(1))))
 	want := filepath.Join(bad, SingleFile) + ": tensor a: element 1 is +Inf"
 	if err := rewrite(context.Background(), open(t, bad), t.TempDir(), nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// What is not in Hugging Face's form is cut into files of a limited size, with an index that tells what is where.
+func TestRewriteIntoShards(t *testing.T) {
+	c := open(t, formPath(t, "quantised"))
+	r, err := c.Rewrite([]Change{{Name: "extra", Like: headName, Rows: constant(2)}}, numeric.Invalid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := r.files[0].tensors
+	if len(r.files) != 1 || r.index || r.files[0].name != SingleFile {
+		t.Errorf("%q", r.Files())
+	}
+	r.files = nil
+	r.newFiles(list, 20_000)
+	names := r.Files()
+	if len(names) < 5 || names[0] != fmt.Sprintf("model-00001-of-%05d.safetensors", len(names)-1) || names[len(names)-1] != IndexFile {
+		t.Errorf("%q", names)
+	}
+	out := t.TempDir()
+	if err := r.Write(context.Background(), out); err != nil {
+		t.Fatal(err)
+	}
+	n := open(t, out)
+	if len(n.Names()) != len(c.Names())+1 || n.Bytes() != r.Bytes() || len(n.Files()) != len(names)-1 {
+		t.Errorf("%d tensors of %d bytes, want %d of %d", len(n.Names()), n.Bytes(), len(c.Names())+1, r.Bytes())
+	}
+	for _, f := range n.shards {
+		var size int64
+		for x := range f.All() {
+			size += int64(len(x.Data))
+		}
+		if size > 20_000 && f.Len() > 1 || f.Metadata()["format"] != "pt" {
+			t.Errorf("%s has %d bytes of tensors and metadata %q", f.Path(), size, f.Metadata())
+		}
+	}
+	for x := range c.All() {
+		want := values(t, c, x.Name)
+		if y, _ := n.Tensor(x.Name); y.DType == numeric.BF16 {
+			for i, v := range want {
+				want[i] = numeric.BF16ToF32(numeric.F32ToBF16(v))
+			}
+		}
+		if !slices.Equal(values(t, n, x.Name), want) {
+			t.Errorf("%s changed", x.Name)
+		}
+	}
+	v, _ := n.index.Get("metadata")
+	if size, _ := v.(*strictjson.Object).Get("total_size"); size != json.Number(fmt.Sprint(r.Bytes())) {
+		t.Errorf("total_size %v, want %d", size, r.Bytes())
+	}
+}
+
+// Another format for all: files keep their names, the index tells the new size.
+func TestRewriteToAnotherFormat(t *testing.T) {
+	dir, out := sharded(t), t.TempDir()
+	c := open(t, dir)
+	r, err := c.Rewrite(nil, numeric.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Write(context.Background(), out); err != nil {
+		t.Fatal(err)
+	}
+	n := open(t, out)
+	if !slices.Equal(n.Names(), c.Names()) || n.Bytes() != 4*(6+2+4)+8 {
+		t.Errorf("%q of %d bytes", n.Names(), n.Bytes())
+	}
+	for _, name := range []string{"embed", "norm", "w"} {
+		if x, _ := n.Tensor(name); x.DType != numeric.F32 || !slices.Equal(values(t, n, name), values(t, c, name)) {
+			t.Errorf("%s is %v %v", name, x.DType, values(t, n, name))
+		}
+	}
+	v, _ := n.index.Get("metadata")
+	if size, _ := v.(*strictjson.Object).Get("total_size"); size != json.Number("56") {
+		t.Errorf("total_size %v, want 56", size)
+	}
+	if _, err := c.Rewrite(nil, numeric.I8); err == nil || err.Error() != "I8 is not floating point" {
+		t.Error(err)
+	}
+	big := t.TempDir()
+	writeShard(t, big, SingleFile, source("a", numeric.F32, []int{2}, 1, 65520))
+	if r, err = open(t, big).Rewrite(nil, numeric.F16); err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(big, SingleFile) + ": tensor a: element 1: 65520 does not fit F16"
+	if err := r.Write(context.Background(), t.TempDir()); err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
