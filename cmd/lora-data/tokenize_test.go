@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/golden"
+	"github.com/biolora/biolora/tokenizer"
 )
 
 // referenceCase is a text with the ids that Hugging Face's tokenizers gives for it.
@@ -338,17 +340,26 @@ func FuzzLines(f *testing.F) {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
 	}
-	model := own(&testing.T{}, "tokenizer", "sp.json")
+	tok, err := tokenizer.Load(filepath.Join(golden.Root(f), "testdata", "tokenizer", "sp.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text []byte, decode bool) {
-		args := []string{"tokenize", "--model", model}
+		var c tokenize
+		answer := c.encoder(tok)
 		if decode {
-			args = append(args, "--decode")
+			answer = c.decoder(tok)
 		}
-		code, stdout, stderr := execute(strings.NewReader(string(text)), args...)
-		if code != cli.Done && (code != cli.Failed || !strings.HasPrefix(stderr, "lora-data: <stdin>:")) {
-			t.Errorf("exit status %d, %q", code, stderr)
+		var stdout bytes.Buffer
+		out := bufio.NewWriter(&stdout)
+		err := each(t.Context(), newLines(t.Context(), "<stdin>", bytes.NewReader(text), out), out, answer)
+		if err != nil && !strings.HasPrefix(err.Error(), "<stdin>:") {
+			t.Errorf("the error names no line: %v", err)
 		}
-		for line := range strings.Lines(stdout) {
+		if err := out.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(stdout.String()) {
 			if !json.Valid([]byte(line)) || !strings.HasSuffix(line, "\n") {
 				t.Errorf("%q is no line of JSON", line)
 			}
