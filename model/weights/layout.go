@@ -41,6 +41,11 @@ func (s *strided) fill(dst []byte, from int) error {
 	if len(dst) == 0 {
 		return nil // there may be no elements at all
 	}
+	if s.run == 1 && s.outer == 2 && s.stride[0] == 1 && from%s.shape[1] == 0 {
+		n := len(dst) / s.size / s.shape[1] * s.shape[1]
+		s.transpose(dst[:n*s.size], from/s.shape[1])
+		dst, from = dst[n*s.size:], from+n
+	}
 	index := make([]int, s.outer)
 	at, rest := 0, from/s.run
 	for i := s.outer - 1; i >= 0; i-- {
@@ -62,6 +67,21 @@ func (s *strided) fill(dst []byte, from int) error {
 		}
 	}
 	return nil
+}
+
+// transpose fills dst with whole rows of a matrix whose columns are contiguous. Column by column, each page is read once.
+func (s *strided) transpose(dst []byte, row int) {
+	cols := s.shape[1]
+	line := cols * s.size
+	for col := range cols {
+		src := s.data[(row+col*s.stride[1])*s.size:]
+		for at := col * s.size; at < len(dst); at += line {
+			copy(dst[at:at+s.size], src[:s.size])
+			if at+line < len(dst) {
+				src = src[s.size:]
+			}
+		}
+	}
 }
 
 func (s *strided) String() string { return fmt.Sprintf("strides %v of %v", s.stride, s.shape) }

@@ -170,8 +170,9 @@ func encode(dst []byte, d numeric.DType, src []float32) {
 			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(v))
 		}
 	case numeric.BF16:
+		dst = dst[:2*len(src)] // spares a check of each element
 		for i, v := range src {
-			binary.LittleEndian.PutUint16(dst[2*i:], numeric.F32ToBF16(v))
+			binary.LittleEndian.PutUint16(dst[2*i:2*i+2], numeric.F32ToBF16(v))
 		}
 	case numeric.F16:
 		for i, v := range src {

@@ -9,17 +9,21 @@ import (
 	"github.com/biolora/biolora/internal/numeric"
 )
 
-// convert puts the n elements from the given one on into dst, in the format to, which t's own or any that is floating
-// point may be. Several goroutines may call it at once.
+// convert puts the n elements from the given one on into dst, in the format to: the tensor's own, or any that is
+// floating point. Several goroutines may call it at once.
 func (t Tensor) convert(dst []byte, to numeric.DType, from, n int) error {
 	if to == t.DType {
 		return mmap.Guard(func() error { return layoutOf(t).fill(dst, from) })
 	}
-	values := make([]float32, n)
-	if err := t.Elements(values, from); err != nil {
-		return err
+	var values [4096]float32 // a piece that stays in the processor's cache
+	for n > 0 {
+		v := values[:min(len(values), n)]
+		if err := t.Elements(v, from); err != nil {
+			return err
+		}
+		encode(dst, to, v)
+		dst, from, n = dst[len(v)*to.Size():], from+len(v), n-len(v)
 	}
-	encode(dst, to, values)
 	return nil
 }
 
