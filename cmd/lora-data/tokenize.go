@@ -33,8 +33,9 @@ are answered as they come, in their order; the first line that is neither ends t
 read: neither weights nor config.json.
 
 Special tokens that are written in a text become their ids, as in Transformers. Nothing is put around a text unless --special
-asks for it: then what Transformers adds with add_special_tokens, and that is what the post_processor of tokenizer.json says
-(for LLaMA BOS, for most models no EOS). A tokenizer without one gets nothing.
+asks for it: then what Transformers adds with add_special_tokens. That is what the post_processor of tokenizer.json says (for
+LLaMA BOS; nothing where it has none). A tokenizer.model or .gguf file has none: there it is BOS, unless add_bos_token or
+add_eos_token in tokenizer_config.json or in the file's metadata say otherwise.
 
 With --decode special tokens are left out, unless --special asks for them.
 
