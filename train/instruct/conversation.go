@@ -11,11 +11,12 @@ import (
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
-// The limits of a conversation. They bound the memory that a row takes while it is read to a small multiple of its
-// bytes, and the time that a template takes.
+// The limits of a conversation bound the memory that a row takes while it is read, and the time that chat templates take
+// for it: some are run once or twice for each turn to find where it begins.
 const (
-	maxMessages = 4096
-	maxValues   = 1 << 20 // values in the row's JSON
+	maxMessages          = 1024
+	maxConversationBytes = 16 << 20
+	maxValues            = 1 << 20 // in the row's JSON
 )
 
 // conversation is what a row has for a chat template.
@@ -33,6 +34,9 @@ var speakers = map[string]string{
 // parseConversation reads a row {messages, tools} or, in ShareGPT's form, {conversations, system, tools}. Unlike other
 // rows it may have no key twice: whose words are learnt hangs on it.
 func parseConversation(raw rawRow) (*conversation, error) {
+	if n := len(raw.json); n > maxConversationBytes {
+		return nil, fmt.Errorf("the row has %d bytes; a conversation has at most %d", n, maxConversationBytes)
+	}
 	if n := countValues(raw.json); n > maxValues {
 		return nil, fmt.Errorf("the row has %d values; a conversation has at most %d", n, maxValues)
 	}

@@ -2,7 +2,6 @@ package instruct
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -324,15 +323,17 @@ func TestHostileConversations(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat(`[`, n) + strings.Repeat(`]`, n) }
 	for _, c := range []struct{ name, row, want string }{
 		{"many empty turns", `{"messages":[` + strings.Repeat(`{"role":"user","content":""},`, 1_000_000) + answer + `]}`,
-			`f:1: the row has 3000005 values; a conversation has at most 1048576`},
+			`f:1: the row has 29000049 bytes; a conversation has at most 16777216`},
 		{"some empty turns", `{"messages":[` + strings.Repeat(`{"role":"user","content":""},`, 100_000) + answer + `]}`,
-			`f:1: the field "messages" has 100001 elements; at most 4096 can be`},
+			`f:1: the field "messages" has 100001 elements; at most 1024 can be`},
 		{"many empty objects", `{"messages":[` + strings.Repeat(`{},`, 1_000_000) + answer + `]}`,
 			`f:1: the row has 2000005 values; a conversation has at most 1048576`},
-		{"many wrong turns", `{"messages":[` + strings.Repeat(`{},`, 4000) + answer + `]}`,
+		{"many wrong turns", `{"messages":[` + strings.Repeat(`{},`, 1000) + answer + `]}`,
 			"f:1: messages[0].role: expected a text, got nothing\nmessages[1].role: expected a text, got nothing\nmessages[2].role"},
-		{"many wrong speakers", `{"conversations":[` + strings.Repeat(`{},`, 4000) + `{}]}`,
+		{"many wrong speakers", `{"conversations":[` + strings.Repeat(`{},`, 1000) + `{}]}`,
 			"f:1: conversations[0].from: expected human, gpt, system or tool, got nothing\nconversations[0].value"},
+		{"long", `{"messages":[{"role":"assistant","content":"` + strings.Repeat("a", 17<<20) + `"}]}`,
+			`f:1: the row has 17825840 bytes; a conversation has at most 16777216`},
 		{"deep", `{"messages":[` + answer + `],"x":` + nested(9000) + `}`, "f:1: nested deeper than 64 at byte "},
 		{"deeper", `{"messages":[` + answer + `],"x":` + nested(1_000_000) + `}`, "f:1: invalid character '[' exceeded max depth at byte 10053 of the line"},
 		{"deep tools", `{"messages":[` + answer + `],"tools":"` + nested(100_000) + `"}`,
@@ -349,11 +350,8 @@ func TestHostileConversations(t *testing.T) {
 			t.Errorf("%s: %d rows, %d bad: %.2000s\nwant %s", c.name, d.Len(), d.Bad(), d.BadRows(), c.want)
 		}
 	}
-	long, err := json.Marshal(strings.Repeat("<$ ", 10<<20/3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := Read("f", strings.NewReader(`{"messages":[{"role":"user","content":`+string(long)+`},`+answer+`]}`), Alpaca,
+	long := strings.Repeat("<$ ", 10<<20/3)
+	d, err := Read("f", strings.NewReader(`{"messages":[{"role":"user","content":"`+long+`"},`+answer+`]}`), Alpaca,
 		WithChat(Chat{Template: fakeChat{}}), NoSpecialInText([]string{"<s>", "$"}))
 	if err != nil {
 		t.Fatal(err)
