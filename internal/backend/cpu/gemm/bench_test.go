@@ -3,7 +3,10 @@
 package gemm
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -117,6 +120,79 @@ func BenchmarkBase(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkFewRows multiplies one to eight rows with a weight that no cache holds, and reports how fast a thread reads
+// the weight, and which share that is of what reading alone reaches in the same run: medians by processor time.
+func BenchmarkFewRows(b *testing.B) {
+	const n, k, rows, seed = 12288, 8192, 8, 1 << 20
+	rng := rand.New(rand.NewPCG(1, 1))
+	x, y := random(rng, rows*k), make([]float32, rows*n)
+	v := random(rng, seed)
+	for _, name := range []string{"BF16", "F16", "F32", "nf4", "int8"} {
+		w := Weight{Rows: n, Cols: k}
+		if f, err := quant.Parse(name); err == nil {
+			w.Quant = anyMatrix(b, rng, f, n, k)
+			for i := range len(w.Quant.Scales) / 4 * int(f-quant.NF4) {
+				binary.LittleEndian.PutUint32(w.Quant.Scales[4*i:], math.Float32bits(0.01))
+			}
+			w.Data = w.Quant.Codes
+		} else {
+			w.DType, _ = numeric.Parse(name)
+			w.Data = bytes.Repeat(encode(v, w.DType), n*k/seed)
+		}
+		for _, workers := range []int{1, 2} {
+			for _, ker := range paths() {
+				if ker == &goKernels {
+					continue
+				}
+				e := engine(b, ker, workers)
+				read := &readTask{data: w.Data}
+				for _, c := range []Compute{F32, BF16} {
+					for _, m := range []int{1, 4, 8} {
+						b.Run(fmt.Sprintf("%s/%s/%v/m=%d/threads=%d", name, ker.name, c, m, workers), func(b *testing.B) {
+							var p Packed
+							e.Pack(&p, c, x, m, k, k)
+							var times, reading []float64
+							for b.Loop() {
+								start := cpuSeconds()
+								e.Forward(y, n, &p, w, nil, 0)
+								times = append(times, cpuSeconds()-start)
+								start = cpuSeconds()
+								e.pool.Run(len(w.Data)/readBytes, read)
+								reading = append(reading, cpuSeconds()-start)
+							}
+							slices.Sort(times)
+							slices.Sort(reading)
+							size := float64(len(w.Data)) / 1e9
+							b.ReportMetric(size/times[len(times)/2], "GB/cpu-s")
+							b.ReportMetric(reading[len(times)/2]/times[len(times)/2], "share")
+							b.ReportMetric(0, "ns/op")
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+const readBytes = 1 << 20
+
+// readTask reads memory.
+type readTask struct {
+	data []byte
+	sink [64]uint64
+}
+
+func (t *readTask) Piece(w, i int) {
+	var a, b, c, d uint64
+	for p := t.data[i*readBytes:][:readBytes]; len(p) >= 64; p = p[64:] { // a cache line
+		a += binary.NativeEndian.Uint64(p)
+		b += binary.NativeEndian.Uint64(p[16:])
+		c += binary.NativeEndian.Uint64(p[32:])
+		d += binary.NativeEndian.Uint64(p[48:])
+	}
+	t.sink[8*w] += a + b + c + d
 }
 
 // BenchmarkCeiling is the kernels on operands in the first-level cache.

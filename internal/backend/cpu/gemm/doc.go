@@ -9,6 +9,8 @@
 // the fly, of 32 rows for y = x Wᵀ and of 32 columns for dx = dy W, so one copy (a mapped file) serves both directions
 // and is never read beyond its end.
 //
+// Up to maxFewRows rows, as in decoding, no panels are stored: the weight is multiplied as it is transposed.
+//
 // A weight may be quantised (package quant): panels are then made of its codes and scales, and hold what its values in
 // float32 would give, to the bit. Assembly does so where rows are whole blocks, which they are in all models of the
 // field; other rows are decoded ahead, as they are on CPUs without assembly.

@@ -17,6 +17,7 @@ type Engine struct {
 	workers []worker
 	pack    packTask
 	product product
+	rows    []uint32 // of products of few rows
 }
 
 // worker is the scratch of one worker of the pool.
@@ -24,6 +25,7 @@ type worker struct {
 	panels, tiles []uint32
 	floats        []float32 // of a quantised operand: scales, or elements
 	call          tileProduct
+	sums          [maxFewRows * 32]float32
 	product       product // of GemmOn
 	_             [64]byte
 }
@@ -128,6 +130,10 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 	p := &e.product
 	*p = product{e: e, format: x.format, tiling: x.tiling, red: x.red, n: n, packed: x, b: w.operand(forward), quant: w.Quant,
 		c: c, ldc: ldc, add: add, ldadd: ldadd, alpha: 1}
+	if p.chooseDot(); p.dot != nil {
+		e.rows = p.interleave(e.rows)
+		p.rows = e.rows
+	}
 	p.plan(e.pool.Workers())
 	e.pool.Run(p.pieces(), p)
 	*p = product{}

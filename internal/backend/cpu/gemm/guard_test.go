@@ -45,7 +45,7 @@ func TestNothingBeyondTheEnd(t *testing.T) {
 		e := engine(t, ker, 1)
 		rng := rand.New(rand.NewPCG(19, 20))
 		var p Packed
-		for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {17, 33, 31}, {7, 16, 33}, {15, 100, 15}, {29, 31, 100}} {
+		for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {17, 33, 31}, {7, 16, 33}, {15, 100, 15}, {29, 31, 100}, {1, 33, 64}, {4, 40, 576}} {
 			m, n, k := s[0], s[1], s[2]
 			x, y := floatsAtPageEnd(t, random(rng, m*k)), floatsAtPageEnd(t, random(rng, m*n))
 			b := floatsAtPageEnd(t, random(rng, n*k))

@@ -3,6 +3,7 @@ package gemm
 import (
 	"unsafe"
 
+	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
 )
 
@@ -20,6 +21,9 @@ type kernels struct {
 	// no assembly: what is quantised is then decoded ahead.
 	unpack func(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format)
 	scales func(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int)
+	// dot returns the kernel that multiplies few rows by cols rows of a right operand of type d, or of format q, without
+	// packing them, and of how many places it takes a multiple; nil where there is none.
+	dot func(d numeric.DType, q quant.Format, f format) (k dotKernel, places int)
 	// multiply computes a tile.
 	multiply func(t *tileProduct, f format)
 }

@@ -9,11 +9,11 @@ import (
 
 var (
 	avx2Kernels = kernels{name: "avx2", rows: 6, cols: 16, pack: packAVX2, multiply: multiplyAVX2,
-		unpack: unpackAVX2, scales: scalesAVX}
+		unpack: unpackAVX2, scales: scalesAVX, dot: dotAVX2}
 	avx512fKernels = kernels{name: "avx512f", rows: 14, cols: 32, pack: packAVX512, multiply: multiplyAVX512,
-		unpack: unpackAVX512, scales: scalesAVX}
+		unpack: unpackAVX512, scales: scalesAVX, dot: dotAVX512}
 	avx512BF16Kernels = kernels{name: "avx512_bf16", rows: 14, cols: 32, pairs: true, pack: packAVX512, multiply: multiplyAVX512,
-		unpack: unpackAVX512, scales: scalesAVX}
+		unpack: unpackAVX512, scales: scalesAVX, dot: dotAVX512}
 )
 
 func kernelsOf(s set) *kernels {
@@ -155,18 +155,55 @@ func (c codes) unpack(call unpacker, dst unsafe.Pointer, width, row, lanes, k in
 	call(src, ld, c.scales, 4*c.perRow, c.col%quant.Block, dst, 4*width, lanes, k)
 }
 
-// first returns where the first code is, and the bytes between rows.
-func (c codes) first() (p unsafe.Pointer, ld int) {
-	ld = c.m.Cols
-	at := c.row*ld + c.col
-	if c.m.Format == quant.NF4 {
-		ld /= 2
-		at = c.row*ld + c.col/quant.Block*quant.Block/2 + c.col%(quant.Block/2)
-	}
-	return unsafe.Pointer(&c.m.Codes[at]), ld
-}
-
 func scalesAVX(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int) {
 	nestedScales(dst, n, rows, unsafe.Pointer(&m.Scales[0]), first, perRow,
 		unsafe.Pointer(&m.Factors[0]), unsafe.Pointer(&quant.ScaleValues), m.Offset)
+}
+
+// dots are kernels by type or format.
+type dots struct {
+	plain [numeric.BF16 + 1]dotKernel
+	quant [quant.Int8 + 1]dotKernel
+}
+
+var (
+	dotF32 = dots{
+		[...]dotKernel{numeric.F32: dot512F32F32, numeric.F16: dot512F32F16, numeric.BF16: dot512F32BF16},
+		[...]dotKernel{quant.NF4: dot512F32NF4, quant.Int8: dot512F32Int8},
+	}
+	dotPairs = dots{
+		[...]dotKernel{numeric.F32: dot512BF16F32, numeric.F16: dot512BF16F16, numeric.BF16: dot512BF16BF16},
+		[...]dotKernel{quant.NF4: dot512BF16NF4, quant.Int8: dot512BF16Int8},
+	}
+	dot2 = dots{
+		[...]dotKernel{numeric.F32: dot2F32, numeric.F16: dot2F16, numeric.BF16: dot2BF16},
+		[...]dotKernel{quant.NF4: dot2NF4, quant.Int8: dot2Int8},
+	}
+)
+
+func (d *dots) of(t numeric.DType, q quant.Format) dotKernel {
+	if q != quant.None {
+		return d.quant[q]
+	}
+	return d.plain[t]
+}
+
+func dotAVX512(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+	switch {
+	case f == pairsBF16:
+		return dotPairs.of(d, q), 32
+	case f == roundedF32 && d != numeric.BF16: // nothing rounds what is not stored
+		return nil, 0
+	case d == numeric.BF16:
+		return dotF32.of(d, q), 32
+	default:
+		return dotF32.of(d, q), 16
+	}
+}
+
+func dotAVX2(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+	if f == roundedF32 && d != numeric.BF16 {
+		return nil, 0
+	}
+	return dot2.of(d, q), 8
 }

@@ -31,6 +31,9 @@ type product struct {
 	alpha  float32
 
 	tilesPer, panels, panelsPer int
+
+	dot  dotKernel // for few rows; nil: pack
+	rows []uint32  // for dot: the left operand, row by row
 }
 
 func (p *product) general(e *Engine, c []float32, ldc, m, n, k int, alpha float32, a, b *View, accumulate bool) {
@@ -79,11 +82,19 @@ func (p *product) columns() int { return (p.panels + p.panelsPer - 1) / p.panels
 
 // Piece computes piece i on worker w.
 func (p *product) Piece(w, i int) {
-	work := &p.e.workers[w]
 	t0 := i / p.columns() * p.tilesPer
 	t1 := min(p.tiling.tiles, t0+p.tilesPer)
 	j0 := i % p.columns() * p.panelsPer
 	j1 := min(p.panels, j0+p.panelsPer)
+	if p.dot != nil {
+		p.dotPanels(&p.e.workers[w], j0, j1)
+		return
+	}
+	p.packPiece(&p.e.workers[w], t0, t1, j0, j1)
+}
+
+// packPiece multiplies tiles t0...t1 by panels j0...j1, which it packs.
+func (p *product) packPiece(work *worker, t0, t1, j0, j1 int) {
 	call := &work.call
 	call.alpha, call.ldc = p.alpha, p.ldc
 	for b := range p.red.blocks {

@@ -26,6 +26,17 @@ func (c codes) at(rows, cols int) codes {
 	return c
 }
 
+// first returns where the first code is, and the bytes between rows.
+func (c codes) first() (p unsafe.Pointer, ld int) {
+	ld = c.m.Cols
+	at := c.row*ld + c.col
+	if c.m.Format == quant.NF4 {
+		ld /= 2
+		at = c.row*ld + c.col/quant.Block*quant.Block/2 + c.col%(quant.Block/2)
+	}
+	return unsafe.Pointer(&c.m.Codes[at]), ld
+}
+
 // checkQuantised panics unless m is a matrix [rows, cols].
 func checkQuantised(m *quant.Matrix, rows, cols int) {
 	if m.Rows != rows || m.Cols != cols {

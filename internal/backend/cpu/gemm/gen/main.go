@@ -65,6 +65,11 @@ func generate() (code, decl []byte, err error) {
 		a.unpackAcross2(q)
 	}
 	a.nestedScales()
+	for _, s := range sources() {
+		a.dot512(s, false)
+		a.dot512(s, true)
+		a.dot2(s)
+	}
 	a.round512()
 	a.round2()
 	a.constants()

@@ -262,13 +262,14 @@ func (a *assembler) transpose2(d dtype) {
 		}
 	}
 	a.transpose8()
+	a.storeSteps2()
 	a.op("ADDQ $%d, SI", 8*d.size)
 	a.op("SUBQ $8, R9")
 	a.op("JG groups")
 	a.end()
 }
 
-// transpose8 transposes the 8x8 dwords of Y0...Y7 and stores the steps; it uses all registers.
+// transpose8 transposes the 8x8 dwords of Y0...Y7 to Y8...Y15.
 func (a *assembler) transpose8() {
 	for i := range 4 {
 		a.op("VUNPCKLPS Y%d, Y%d, Y%d", 2*i+1, 2*i, 8+2*i)
@@ -285,6 +286,9 @@ func (a *assembler) transpose8() {
 		a.op("VPERM2F128 $0x20, Y%d, Y%d, Y%d", 4+j, j, 8+j)
 		a.op("VPERM2F128 $0x31, Y%d, Y%d, Y%d", 4+j, j, 12+j)
 	}
+}
+
+func (a *assembler) storeSteps2() {
 	for r := range 8 {
 		a.op("VMOVUPS Y%d, (DI)", 8+r)
 		a.op("ADDQ R8, DI")

@@ -74,7 +74,7 @@ func (a *assembler) rows(n int, row func(r int)) {
 }
 
 // values512 reads 16 codes at mem and writes their values, float32, to z. nf4's are in Z30, X31 says how far to shift.
-func (a *assembler) values512(q quantised, mem string, z int) {
+func (a *assembler) values512(q quantised, mem, scale string, z int) {
 	if q.bits == 4 {
 		a.op("VPMOVZXBD %s, Z%d", mem, z)
 		a.op("VPSRLD X31, Z%d, Z%d", z, z)
@@ -83,22 +83,22 @@ func (a *assembler) values512(q quantised, mem string, z int) {
 		a.op("VPMOVSXBD %s, Z%d", mem, z)
 		a.op("VCVTDQ2PS Z%d, Z%d", z, z)
 	}
-	a.op("VMULPS.BCST (AX), Z%d, Z%d", z, z)
+	a.op("VMULPS.BCST %s, Z%d, Z%d", scale, z, z)
 }
 
-// pairs512 reads 32 codes at base and writes their values, bfloat16, to z; it uses two registers from t on. nf4's values
+// pairs512 reads 32 codes at mem and writes their values, bfloat16, to z; it uses two registers from t on. nf4's values
 // are scaled and rounded all sixteen, twice side by side: the code's upper bits choose the copy.
-func (a *assembler) pairs512(q quantised, base string, t, z int) {
+func (a *assembler) pairs512(q quantised, mem, scale string, t, z int) {
 	if q.bits == 4 {
-		a.op("VPMOVZXBW (%s), Z%d", base, t)
-		a.op("VMULPS.BCST (AX), Z30, Z%d", t+1)
+		a.op("VPMOVZXBW %s, Z%d", mem, t)
+		a.op("VMULPS.BCST %s, Z30, Z%d", scale, t+1)
 		a.op("VPSRLW X31, Z%d, Z%d", t, t)
 		a.roundPairs(t+1, t+1, t+1)
 		a.op("VPERMW Z%d, Z%d, Z%d", t+1, t, z)
 		return
 	}
-	a.values512(q, "("+base+")", t)
-	a.values512(q, "16("+base+")", t+1)
+	a.values512(q, mem, scale, t)
+	a.values512(q, "16"+mem, scale, t+1)
 	a.roundPairs(t, t+1, z)
 }
 
@@ -123,9 +123,9 @@ func (a *assembler) unpackRows512(q quantised, pairs bool) {
 	a.shift(q, "X31")
 	a.rows(16, func(r int) {
 		if pairs {
-			a.pairs512(q, "R10", 16+r%4*2, r)
+			a.pairs512(q, "(R10)", "(AX)", 16+r%4*2, r)
 		} else {
-			a.values512(q, "(R10)", r)
+			a.values512(q, "(R10)", "(AX)", r)
 		}
 	})
 	a.transpose16()
@@ -163,7 +163,7 @@ func (a *assembler) unpackAcross512(q quantised) {
 	a.label("places")
 	a.op("PREFETCHT1 %d(SI)", 4*cols512*q.bits/8)
 	for h := range 2 {
-		a.values512(q, fmt.Sprintf("%d(SI)", 16*h), h)
+		a.values512(q, fmt.Sprintf("%d(SI)", 16*h), "(AX)", h)
 		a.op("VMOVUPS Z%d, %d(DI)", h, 64*h)
 	}
 	a.nextRow()
@@ -185,7 +185,7 @@ func (a *assembler) unpackAcrossPairs512(q quantised) {
 	a.op("VMOVDQU64 interleaveHigh<>(SB), Z29")
 	row := func(z int) {
 		a.op("PREFETCHT1 %d(SI)", 4*cols512*q.bits/8)
-		a.pairs512(q, "SI", 4+2*z, z)
+		a.pairs512(q, "(SI)", "(AX)", 4+2*z, z)
 		a.nextRow()
 	}
 	store := func() {
@@ -245,6 +245,7 @@ func (a *assembler) unpackRows2(q quantised) {
 		a.op("VMULPS Y14, Y%d, Y%d", r, r)
 	})
 	a.transpose8()
+	a.storeSteps2()
 	a.advance(q, 8)
 	a.op("SUBQ $8, R9")
 	a.op("JG groups")
