@@ -125,8 +125,12 @@ func (c Config) Validate() error {
 	return err
 }
 
-// maxRank is beyond any rank that a model's width could hold.
-const maxRank = 1 << 20
+// Limits that no adapter of a real model reaches.
+const (
+	maxRank  = 1 << 20 // beyond any rank that a model's width could hold
+	maxNames = 1 << 14 // of a list; a model of 126 layers has 882 linears
+	maxName  = 1 << 10 // bytes
+)
 
 // problems gathers errors of a configuration.
 type problems struct{ errs []error }
@@ -149,8 +153,14 @@ func (p *problems) err() error {
 // compile checks every field and prepares the matching.
 func (c Config) compile() (*rules, error) {
 	p := &problems{}
-	if c.R < 1 || c.R > maxRank {
+	if c.checkLengths(p); len(p.errs) > 0 {
+		return nil, p.err()
+	}
+	if c.R < 1 {
 		p.addf("r is %d, want 1 or more (Defaults has %d)", c.R, Defaults().R)
+	}
+	if c.R > maxRank {
+		p.addf("r is %d, at most %d is plausible", c.R, maxRank)
 	}
 	if c.LoraAlpha == 0 || !finite(c.LoraAlpha) {
 		p.addf("lora_alpha is %v, want a number other than 0 (Defaults has %v)", c.LoraAlpha, Defaults().LoraAlpha)
@@ -168,17 +178,18 @@ func (c Config) compile() (*rules, error) {
 	}
 	c.checkLayers(p)
 	r := &rules{cfg: c}
-	r.target = compileNames(p, "target_modules", c.TargetModules)
-	r.exclude = compileNames(p, "exclude_modules", c.ExcludeModules)
-	r.ranks = compileRules(p, "rank_pattern", c.RankPattern)
-	r.alphas = compileRules(p, "alpha_pattern", c.AlphaPattern)
+	b := &pyre.Budget{}
+	r.target = compileNames(p, b, "target_modules", c.TargetModules)
+	r.exclude = compileNames(p, b, "exclude_modules", c.ExcludeModules)
+	r.ranks = compileRules(p, b, "rank_pattern", c.RankPattern)
+	r.alphas = compileRules(p, b, "alpha_pattern", c.AlphaPattern)
 	c.checkPatternValues(p)
 	for _, m := range c.ModulesToSave {
 		if m == "" {
 			p.addf("modules_to_save holds an empty name")
 			continue
 		}
-		re, err := pyre.Prefix(`(^|.*\.)` + m + `($|\..*)`)
+		re, err := b.Prefix(`(^|.*\.)` + m + `($|\..*)`)
 		if err != nil {
 			p.addf("modules_to_save: %w", err)
 			continue
@@ -186,7 +197,7 @@ func (c Config) compile() (*rules, error) {
 		r.saved = append(r.saved, re)
 	}
 	for _, l := range c.LayersPattern {
-		re, err := pyre.Prefix(`(?:^|.*?\.)` + l + `\.(?P<idx>\d+)\.`)
+		re, err := b.Prefix(`(?:^|.*?\.)` + l + `\.(?P<idx>\d+)\.`)
 		if err != nil {
 			p.addf("layers_pattern: %w", err)
 			continue
@@ -196,9 +207,34 @@ func (c Config) compile() (*rules, error) {
 	return r, p.err()
 }
 
+// checkLengths refuses what would take long to match, and what no model has.
+func (c Config) checkLengths(p *problems) {
+	names := func(field string, list []string) {
+		if len(list) > maxNames {
+			p.addf("%s has %d names, at most %d are plausible", field, len(list), maxNames)
+		}
+		for _, name := range list {
+			if len(name) > maxName {
+				p.addf("%s has a name of %d bytes, at most %d are plausible: %.60q...", field, len(name), maxName, name)
+			}
+		}
+	}
+	names("target_modules", c.TargetModules.List)
+	names("exclude_modules", c.ExcludeModules.List)
+	names("modules_to_save", c.ModulesToSave)
+	names("layers_pattern", c.LayersPattern)
+	for field, n := range map[string]int{
+		"rank_pattern": len(c.RankPattern), "alpha_pattern": len(c.AlphaPattern), "layers_to_transform": len(c.LayersToTransform),
+	} {
+		if n > maxNames {
+			p.addf("%s has %d entries, at most %d are plausible", field, n, maxNames)
+		}
+	}
+}
+
 func (c Config) checkLayers(p *problems) {
 	if c.TargetModules.Expr != "" && (len(c.LayersToTransform) > 0 || len(c.LayersPattern) > 0) {
-		p.addf("layers_to_transform and layers_pattern need a list of target_modules, not the string %q", c.TargetModules.Expr)
+		p.addf("layers_to_transform and layers_pattern need a list of target_modules, not the string %.120q", c.TargetModules.Expr)
 	}
 	if len(c.LayersPattern) > 0 && len(c.LayersToTransform) == 0 {
 		p.addf("layers_pattern is of no use without layers_to_transform")
@@ -213,12 +249,12 @@ func (c Config) checkLayers(p *problems) {
 func (c Config) checkPatternValues(p *problems) {
 	for _, r := range c.RankPattern {
 		if r.Value < 1 || r.Value > maxRank || r.Value != math.Trunc(r.Value) {
-			p.addf("rank_pattern %q is %v, want a whole number from 1", r.Key, r.Value)
+			p.addf("rank_pattern %.120q is %v, want a whole number from 1", r.Key, r.Value)
 		}
 	}
 	for _, r := range c.AlphaPattern {
 		if r.Value == 0 || !finite(r.Value) {
-			p.addf("alpha_pattern %q is %v, want a number other than 0", r.Key, r.Value)
+			p.addf("alpha_pattern %.120q is %v, want a number other than 0", r.Key, r.Value)
 		}
 	}
 }
@@ -231,7 +267,7 @@ type names struct {
 	expr *pyre.Regexp
 }
 
-func compileNames(p *problems, field string, n Names) (out names) {
+func compileNames(p *problems, b *pyre.Budget, field string, n Names) (out names) {
 	if n.Expr != "" && len(n.List) > 0 {
 		p.addf("%s is a list and a string at once", field)
 	}
@@ -242,7 +278,7 @@ func compileNames(p *problems, field string, n Names) (out names) {
 	if n.Expr == "" || field == "target_modules" && n.allLinear() {
 		return out
 	}
-	re, err := pyre.Full(n.Expr)
+	re, err := b.Full(n.Expr)
 	if err != nil {
 		p.addf("%s: %w", field, err)
 	}
@@ -250,12 +286,14 @@ func compileNames(p *problems, field string, n Names) (out names) {
 	return out
 }
 
-func compileRules(p *problems, field string, rs Rules) (out []*pyre.Regexp) {
-	for i, r := range rs {
-		if slices.ContainsFunc(rs[:i], func(q Rule) bool { return q.Key == r.Key }) {
-			p.addf("%s has %q twice", field, r.Key)
+func compileRules(p *problems, b *pyre.Budget, field string, rs Rules) (out []*pyre.Regexp) {
+	seen := map[string]bool{}
+	for _, r := range rs {
+		if seen[r.Key] {
+			p.addf("%s has %.120q twice", field, r.Key)
 		}
-		re, err := pyre.Prefix(`(.*\.)?(` + r.Key + `)$`)
+		seen[r.Key] = true
+		re, err := b.Prefix(`(.*\.)?(` + r.Key + `)$`)
 		if err != nil {
 			p.addf("%s: %w", field, err)
 		}

@@ -69,7 +69,7 @@ func parseConfig(o *strictjson.Object) (Config, error) {
 		if slices.Contains(unsupported, key) {
 			p.addf("%s is %s: not supported", key, strictjson.Kind(v))
 		} else {
-			p.addf("unknown field %s is %s", key, strictjson.Kind(v))
+			p.addf("unknown field %.120s is %s", key, strictjson.Kind(v))
 		}
 	}
 	if len(p.errs) == 0 {
@@ -144,7 +144,7 @@ func parseInt(v any) (int, error) {
 	}
 	i, err := strconv.Atoi(string(n))
 	if err != nil {
-		return 0, fmt.Errorf("want a whole number, got %s", n)
+		return 0, fmt.Errorf("want a whole number, got %.40s", n)
 	}
 	return i, nil
 }
@@ -156,7 +156,7 @@ func parseFloat(v any) (float64, error) {
 	}
 	f, err := n.Float64()
 	if err != nil {
-		return 0, fmt.Errorf("want a number, got %s", n)
+		return 0, fmt.Errorf("want a number, got %.40s", n)
 	}
 	return f, nil
 }
@@ -228,7 +228,7 @@ func parseRules(v any) (Rules, error) {
 		v, _ := o.Get(key)
 		f, err := parseFloat(v)
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w", key, err)
+			return nil, fmt.Errorf("%.120q: %w", key, err)
 		}
 		out = append(out, Rule{key, f})
 	}
@@ -280,7 +280,7 @@ func parseInit(v any) (Init, error) {
 			return Gaussian, nil
 		}
 		// The others change the frozen weights, or what is trained: pissa, olora, loftq, corda, eva, mica ...
-		return "", fmt.Errorf("%q is not supported", v)
+		return "", fmt.Errorf("%.120q is not supported", v)
 	}
 	return "", fmt.Errorf("want true, false or a string, got %s", strictjson.Kind(v))
 }

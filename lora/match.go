@@ -243,9 +243,14 @@ func firstValue(rs Rules, res []*pyre.Regexp, name string, otherwise float64) (f
 
 // nothing says that nothing is targeted, and what there is.
 func (r *rules) nothing(modules []Module) error {
-	what := strings.Join(r.cfg.TargetModules.List, ", ")
+	const most = 10
+	list := r.cfg.TargetModules.List
+	what := strings.Join(list[:min(len(list), most)], ", ")
+	if len(list) > most {
+		what += fmt.Sprintf(" and %d more", len(list)-most)
+	}
 	if e := r.cfg.TargetModules.Expr; e != "" {
-		what = fmt.Sprintf("the expression %q, which is to match a full name,", e)
+		what = fmt.Sprintf("the expression %.120q, which is to match a full name,", e)
 	}
 	msg := fmt.Sprintf("target_modules: %s matches nothing", what)
 	if l := r.cfg.LayersToTransform; len(l) > 0 {
@@ -335,12 +340,15 @@ func (r *rules) warnUnused(m *Matching, c Config) {
 	unused := func(field string, rs Rules, res []*pyre.Regexp) {
 		for i, re := range res {
 			if !any(func(t Target) bool { ok, _ := re.Match(t.Name); return ok }) {
-				m.warnf("%s: %q matches no target", field, rs[i].Key)
+				m.warnf("%s: %.120q matches no target", field, rs[i].Key)
 			}
 		}
 	}
 	unused("rank_pattern", c.RankPattern, r.ranks)
 	unused("alpha_pattern", c.AlphaPattern, r.alphas)
+	if more := len(m.Warnings) - maxProblems; more > 0 {
+		m.Warnings = append(m.Warnings[:maxProblems], fmt.Sprintf("and %d more like these", more))
+	}
 }
 
 // Decoder lists the modules of a LLaMA decoder, as Transformers names them, around its linears (in any order). The

@@ -30,7 +30,7 @@ const (
 const keyPrefix = "base_model.model."
 
 // maxConfig is more bytes than an adapter_config.json has.
-const maxConfig = 16 << 20
+const maxConfig = 4 << 20
 
 // Saved is an adapter outside a model.
 type Saved struct {
@@ -175,8 +175,8 @@ func readTensors(cfg Config, src *tensors) (*Saved, error) {
 		if part == partBase {
 			continue
 		}
-		if part == unknownPart || part == partWhole && !cfg.savesWhole(module) {
-			p.addf("unknown tensor %q", key)
+		if part == unknownPart || len(module) > maxName || part == partWhole && !cfg.savesWhole(module) {
+			p.addf("unknown tensor %.120q", key)
 			continue
 		}
 		t, _ := src.get(key)

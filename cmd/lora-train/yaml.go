@@ -18,6 +18,7 @@ import (
 
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/regular"
+	"github.com/biolora/biolora/internal/yamlcheck"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -93,6 +94,10 @@ func parseYAML(path string, text []byte) (entries []*ast.MappingValueNode, err e
 			entries, err = nil, fmt.Errorf("%s: malformed YAML (%v)", path, p)
 		}
 	}()
+	var refused *yamlcheck.Error
+	if err := yamlcheck.Check(text); errors.As(err, &refused) {
+		return nil, fmt.Errorf("%s:%d: %s", path, refused.Line, refused.Msg)
+	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		var syntax interface {

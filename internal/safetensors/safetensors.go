@@ -22,6 +22,14 @@ import (
 // MaxHeader is how long a header may be, in bytes.
 const MaxHeader = 100_000_000
 
+// What else a header may have, more than any real file. The crate has no such limits; with them opening a file of any
+// kind takes at most 32 bytes for each byte of the header, and never more than half a GiB.
+const (
+	maxTensors    = 1 << 18
+	maxDimensions = 64 // PyTorch's limit
+	maxMetadata   = 1 << 16
+)
+
 const metadataKey = "__metadata__"
 
 // Tensor is one tensor of a file.
@@ -157,6 +165,9 @@ func (f *File) header(text []byte) ([]entry, error) {
 		if key == metadataKey {
 			return f.readMetadata(r)
 		}
+		if len(entries) == maxTensors {
+			return r.Errorf("more than %d tensors", maxTensors)
+		}
 		e, err := readEntry(r, key)
 		entries = append(entries, e)
 		return err
@@ -173,10 +184,13 @@ func (f *File) readMetadata(r *strictjson.Reader) error {
 	}
 	f.metadata = map[string]string{}
 	return r.Object(func(key string) error {
+		if len(f.metadata) == maxMetadata {
+			return r.Errorf("more than %d keys in %s", maxMetadata, metadataKey)
+		}
 		v, err := r.String()
 		f.metadata[key] = v
 		if err != nil {
-			return fmt.Errorf("%s %q: %w", metadataKey, key, err)
+			return fmt.Errorf("%s %.120q: %w", metadataKey, key, err)
 		}
 		return nil
 	})
@@ -211,7 +225,7 @@ func readEntry(r *strictjson.Reader, name string) (entry, error) {
 		err = r.Errorf("data_offsets is missing")
 	}
 	if err != nil {
-		return e, fmt.Errorf("tensor %q: %w", name, err)
+		return e, fmt.Errorf("tensor %.120q: %w", name, err)
 	}
 	e.tensor.DType, _ = numeric.Parse(e.tensor.Type)
 	e.begin, e.end = offsets[0], offsets[1]
@@ -224,6 +238,9 @@ func readShape(r *strictjson.Reader) ([]int, error) {
 		n, err := r.Uint()
 		if err != nil {
 			return err
+		}
+		if len(shape) == maxDimensions {
+			return r.Errorf("more than %d dimensions", maxDimensions)
 		}
 		if n > math.MaxInt {
 			return r.Errorf("dimension %d is too large", n)
@@ -260,7 +277,7 @@ func (f *File) place(entries []entry, data []byte) error {
 	var at uint64
 	for i, e := range entries {
 		if err := e.check(at, uint64(len(data))); err != nil {
-			return fmt.Errorf("tensor %q: %w", e.tensor.Name, err)
+			return fmt.Errorf("tensor %.120q: %w", e.tensor.Name, err)
 		}
 		e.tensor.Data = data[e.begin:e.end:e.end]
 		f.tensors[i] = e.tensor

@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/biolora/biolora/internal/hostile"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -66,6 +67,10 @@ func TestBadFiles(t *testing.T) {
 		{"hole", file(`{"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]},`+a+`}`, 1, 2, 3, 4), `tensor "b": data begins at byte 3, the tensor before ends at 2: a hole`},
 		{"overlap", file(`{"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},`+a+`}`, 1, 2, 3), `tensor "b": data begins at byte 1, the tensor before ends at 2: they overlap`},
 		{"the same bytes twice", file(`{"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},`+a+`}`, 1, 2), `tensor "a": data begins at byte 0, the tensor before ends at 2: they overlap`},
+		{"the same bytes ten times", file(`{"w0":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"w1":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}`, make([]byte, 16)...), `tensor "w1": data begins at byte 0, the tensor before ends at 16: they overlap`},
+		{"two times 2^64-2", file(`{"a":{"dtype":"I32","shape":[2,18446744073709551614],"data_offsets":[0,16]}}`, make([]byte, 16)...), `header: tensor "a": shape: line 1, byte 51: dimension 18446744073709551614 is too large`},
+		{"two times 2^63-1", file(`{"a":{"dtype":"I32","shape":[2,9223372036854775807],"data_offsets":[0,16]}}`, make([]byte, 16)...), `tensor "a": shape [2 9223372036854775807] is too large`},
+		{"another file behind it", file(`{`+a+`}`, append([]byte{1, 2}, "PK\x03\x04 a second file"...)...), "20 bytes of data, but the tensors take 2"},
 		{"data cut off", file(`{`+a+`}`, 1), `tensor "a": data ends at byte 2, but the file holds 1: it is cut off`},
 		{"more data", file(`{`+a+`}`, 1, 2, 3), "3 bytes of data, but the tensors take 2"},
 		{"data of nobody", file(`{}`, 1), "1 bytes of data, but the tensors take 0"},
@@ -182,18 +187,39 @@ func TestOpen(t *testing.T) {
 
 // A file with a long header must not cost more than a small multiple of its length.
 func TestAllocation(t *testing.T) {
-	header := `{"a":{"dtype":"U8","shape":[` + strings.Repeat("1,", 1<<20) + `0],"data_offsets":[0,0]}}`
-	data := file(header)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	if _, err := Parse(data, "x"); err != nil {
-		t.Fatal(err)
+	many := func(n int, item string) string {
+		var b strings.Builder
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, item, i)
+		}
+		return b.String()
 	}
-	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > 32*uint64(len(data)) {
-		t.Errorf("%d bytes allocated for a file of %d", got, len(data))
+	for _, c := range []struct{ header, want string }{
+		{`{` + many(100_000, `"%x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`) + `}`, ""},
+		{`{` + many(1<<18+1, `"%x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`) + `}`, "x: header: line 1, byte 14610169: more than 262144 tensors"},
+		{`{"__metadata__":{` + many(60_000, `"%x":""`) + `}}`, ""},
+		{`{"__metadata__":{` + many(70_000, `"%x":""`) + `}}`, "x: header: line 1, byte 651017: more than 65536 keys in __metadata__"},
+		{`{"a":{"dtype":"U8","shape":[` + strings.Repeat("1,", 63) + `0],"data_offsets":[0,0]}}`, ""},
+		{`{"a":{"dtype":"U8","shape":[` + strings.Repeat("1,", 1<<20) + `0],"data_offsets":[0,0]}}`, `x: header: tensor "a": shape: line 1, byte 157: more than 64 dimensions`},
+		{`{"a":{"x":[` + strings.Repeat(`{"a":[]},`, 1<<18) + `0],"dtype":"U8","shape":[0],"data_offsets":[0,0]}}`, ""},
+		{`{"` + strings.Repeat("n", 1<<20) + `":1}`, `x: header: tensor "` + strings.Repeat("n", 120) + `": line 1, byte 1048580: want '{', got '1'`},
+		{`{"a":{"shape":[` + strings.Repeat("9", 1<<20) + `]}}`, `x: header: tensor "a": shape: line 1, byte 15: ` + strings.Repeat("9", 80) + `... does not fit 64 bits`},
+	} {
+		data := file(c.header)
+		hostile.Bounded(t, len(data), perByte, func() {
+			_, err := Parse(data, "x")
+			if got := fmt.Sprint(err); got != c.want && (err != nil || c.want != "") {
+				t.Errorf("%.60s...: got %.300v\nwant %s", c.header, err, c.want)
+			}
+		})
 	}
 }
+
+// perByte is how much memory a byte of a header can take, as the package promises.
+const perByte = 32
 
 // Whatever opens must be consistent, and written again and read again be the same.
 func FuzzParse(f *testing.F) {
@@ -203,7 +229,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(file(`{"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, 1, 2, 3))
 	f.Add([]byte("<\x00\x00\x00\x00\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		x, err := Parse(data, "x")
+		var x *File
+		var err error
+		hostile.Bounded(t, len(data), perByte, func() { x, err = Parse(data, "x") })
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "x: ") {
 				t.Fatalf("error without the file: %v", err)

@@ -1,6 +1,9 @@
 // Package strictjson reads JSON files that come from strangers. It accepts RFC 8259 and nothing else: valid UTF-8, no
 // key twice in an object, no lone surrogates, limited nesting, nothing after the value. Keys are case-sensitive, numbers
-// keep the digits of the file, and each error says line and byte. What it allocates is bounded by the size of the input.
+// keep the digits of the file, and each error says line and byte.
+//
+// What a Reader allocates is what it returns, and MaxKeys keys of each object that it is inside of. Parse allocates at
+// most 120 bytes for each byte of the text, and gives up after MaxValues values: a quarter of a GiB, and the strings.
 package strictjson
 
 import (
@@ -9,12 +12,19 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // MaxDepth is how deeply objects and arrays may be nested.
 const MaxDepth = 64
+
+// MaxKeys is how many keys an object may have. Those of a vocabulary are a quarter of that.
+const MaxKeys = 1 << 20
+
+// MaxValues is how many values Value and Parse read of one text. Those of an index of a large model are a tenth of that.
+const MaxValues = 1 << 20
 
 // Error is a place in the input and what is wrong there.
 type Error struct {
@@ -30,6 +40,7 @@ type Reader struct {
 	data  []byte
 	pos   int
 	depth int
+	made  int // values that Value has made
 }
 
 // NewReader returns a Reader at the start of data. It fails if data is not UTF-8.
@@ -129,7 +140,7 @@ func Kind(v any) string {
 	case bool:
 		return strconv.FormatBool(v)
 	case json.Number:
-		return "the number " + string(v)
+		return "the number " + short(string(v))
 	case string:
 		if len(v) > 40 {
 			return "a string"
@@ -143,9 +154,18 @@ func Kind(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
+// short cuts what a message quotes of the text.
+func short(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
 // Object reads an object. It calls each after every key; each must read the value.
 func (r *Reader) Object(each func(key string) error) error {
-	seen := make(map[string]struct{})
+	var seen map[string]struct{}
 	return r.nested('{', '}', func() error {
 		at := r.pos
 		key, err := r.String()
@@ -153,7 +173,13 @@ func (r *Reader) Object(each func(key string) error) error {
 			return err
 		}
 		if _, dup := seen[key]; dup {
-			return r.errorAt(at, fmt.Sprintf("key %q is there twice", key))
+			return r.errorAt(at, fmt.Sprintf("key %q is there twice", short(key)))
+		}
+		if len(seen) == MaxKeys {
+			return r.errorAt(at, fmt.Sprintf("an object of more than %d keys", MaxKeys))
+		}
+		if seen == nil {
+			seen = map[string]struct{}{}
 		}
 		seen[key] = struct{}{}
 		if err := r.expect(':'); err != nil {
@@ -197,6 +223,9 @@ func (r *Reader) nested(open, close byte, element func() error) error {
 
 // Value reads any value.
 func (r *Reader) Value() (any, error) {
+	if r.made++; r.made > MaxValues {
+		return nil, r.Errorf("a text of more than %d values", MaxValues)
+	}
 	switch c := r.peek(); {
 	case c == '{':
 		o := NewObject()
@@ -236,7 +265,8 @@ func (r *Reader) Skip() error {
 	case '[':
 		return r.Array(r.Skip)
 	}
-	_, err := r.Value()
+	_, err := r.Value() // a scalar
+	r.made--
 	return err
 }
 
@@ -376,10 +406,10 @@ func (r *Reader) Uint() (uint64, error) {
 	}
 	v, err := strconv.ParseUint(string(n), 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return 0, r.errorAt(at, fmt.Sprintf("%s does not fit 64 bits", n))
+		return 0, r.errorAt(at, fmt.Sprintf("%s does not fit 64 bits", short(string(n))))
 	}
 	if err != nil {
-		return 0, r.errorAt(at, fmt.Sprintf("want a whole number from 0, got %s", n))
+		return 0, r.errorAt(at, fmt.Sprintf("want a whole number from 0, got %s", short(string(n))))
 	}
 	return v, nil
 }

@@ -3,12 +3,15 @@ package strictjson
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/biolora/biolora/internal/hostile"
 )
 
 func TestParse(t *testing.T) {
@@ -180,7 +183,9 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := Parse(data)
+		var v any
+		var err error
+		hostile.Bounded(t, len(data), perByte, func() { v, err = Parse(data) })
 		if err != nil {
 			var e *Error
 			if !errors.As(err, &e) || e.Offset > len(data) || e.Line < 1 {
@@ -230,4 +235,46 @@ func plain(v any) any {
 		}
 	}
 	return v
+}
+
+// perByte is how much memory a byte of a text can take, as the package promises.
+const perByte = 120
+
+// What is read takes memory by its length, and there is an end to it.
+func TestBounds(t *testing.T) {
+	const n = 50_000
+	var keys strings.Builder
+	for i := range MaxKeys + 1 {
+		fmt.Fprintf(&keys, `,"%x":0`, i)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"numbers":        {"[0" + strings.Repeat(",0", n) + "]", ""},
+		"empty strings":  {`[""` + strings.Repeat(`,""`, n) + "]", ""},
+		"empty arrays":   {"[[]" + strings.Repeat(",[]", n) + "]", ""},
+		"empty objects":  {"[{}" + strings.Repeat(",{}", n) + "]", ""},
+		"small objects":  {`[{"":0}` + strings.Repeat(`,{"":0}`, n) + "]", ""},
+		"escapes":        {`"` + strings.Repeat(`\u0041`, n) + `"`, ""},
+		"many values":    {"[0" + strings.Repeat(",0", MaxValues) + "]", "line 1, byte 2097151: a text of more than 1048576 values"},
+		"a long number":  {"-" + strings.Repeat("9", n) + "x", "line 1, byte 50001: there is more after the end of the value"},
+		"a long key":     {`{"` + strings.Repeat("k", n) + `":0,"` + strings.Repeat("k", n) + `":0}`, `line 1, byte 50006: key "` + strings.Repeat("k", 80) + `..." is there twice`},
+		"nested objects": {strings.Repeat(`{"":`, n), "line 1, byte 256: nested deeper than 64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hostile.Bounded(t, len(c.text), perByte, func() {
+				if _, err := Parse([]byte(c.text)); (err != nil || c.want != "") && (err == nil || err.Error() != c.want) {
+					t.Errorf("got  %.300v\nwant %s", err, c.want)
+				}
+			})
+		})
+	}
+	r, err := NewReader([]byte("{" + keys.String()[1:] + "}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Skip(); err == nil || err.Error() != "line 1, byte 10415857: an object of more than 1048576 keys" {
+		t.Errorf("skipping: %v", err)
+	}
+	if got := Kind(json.Number(strings.Repeat("1", n))); got != "the number "+strings.Repeat("1", 80)+"..." {
+		t.Errorf("a long number is %.300s", got)
+	}
 }

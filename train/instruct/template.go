@@ -12,6 +12,7 @@ import (
 
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
+	"github.com/biolora/biolora/internal/yamlcheck"
 	"github.com/biolora/biolora/tokenizer"
 )
 
@@ -137,6 +138,9 @@ func decodeYAML(text []byte, into any) (err error) {
 			err = fmt.Errorf("malformed YAML (%v)", p)
 		}
 	}()
+	if err := yamlcheck.Check(text); err != nil {
+		return err
+	}
 	return yaml.UnmarshalWithOptions(text, into, yaml.DisallowUnknownField())
 }
 

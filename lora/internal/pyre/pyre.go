@@ -10,6 +10,7 @@ package pyre
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"time"
 
 	"github.com/dlclark/regexp2"
@@ -18,8 +19,22 @@ import (
 // MatchTimeout ends a search that goes on and on, as only expressions that look around or refer back can.
 const MatchTimeout = time.Second
 
+// What the expressions of one Budget may take together, far above those of any adapter.
+const (
+	maxSize = 1 << 18         // instructions of their automata
+	maxTime = 5 * time.Second // of matching
+)
+
+// Budget bounds what a group of expressions takes together: each may be harmless, a million of them are not. The zero
+// value is a whole budget. It is not for concurrent use, and neither are its expressions.
+type Budget struct {
+	size  int
+	spent time.Duration
+}
+
 // Regexp is a compiled expression.
 type Regexp struct {
+	budget *Budget
 	expr   string
 	linear *regexp.Regexp  // one of the two
 	back   *regexp2.Regexp // backtracks
@@ -27,18 +42,30 @@ type Regexp struct {
 }
 
 // Full compiles expr to match whole subjects, as re.fullmatch does.
-func Full(expr string) (*Regexp, error) { return compile(expr, `\A(?:`, `)\z`) }
+func Full(expr string) (*Regexp, error) { return new(Budget).Full(expr) }
 
 // Prefix compiles expr to match at the start of subjects, as re.match does.
-func Prefix(expr string) (*Regexp, error) { return compile(expr, `\A(?:`, `)`) }
+func Prefix(expr string) (*Regexp, error) { return new(Budget).Prefix(expr) }
 
-func compile(expr, before, after string) (*Regexp, error) {
+// Full is the function of that name for one expression of a group.
+func (b *Budget) Full(expr string) (*Regexp, error) { return b.compile(expr, `\A(?:`, `)\z`) }
+
+// Prefix is the function of that name for one expression of a group.
+func (b *Budget) Prefix(expr string) (*Regexp, error) { return b.compile(expr, `\A(?:`, `)`) }
+
+func (b *Budget) compile(expr, before, after string) (*Regexp, error) {
+	if b.size > maxSize {
+		return nil, fmt.Errorf("regular expression %.120q: with those before it too large", expr)
+	}
 	p, err := parse(expr)
 	if err != nil {
-		return nil, fmt.Errorf("regular expression %q: %w", expr, err)
+		return nil, fmt.Errorf("regular expression %.120q: %w", expr, err)
 	}
-	r := &Regexp{expr: expr, names: p.names}
+	r := &Regexp{budget: b, expr: expr, names: p.names}
 	text := before + p.text + after
+	if b.size += size(text); b.size > maxSize {
+		return nil, fmt.Errorf("regular expression %.120q: with those before it too large", expr)
+	}
 	if !p.backtracks {
 		if r.linear, err = regexp.Compile(text); err == nil {
 			return r, nil
@@ -46,19 +73,34 @@ func compile(expr, before, after string) (*Regexp, error) {
 		// Too many repetitions for an automaton.
 	}
 	if r.back, err = regexp2.Compile(text, regexp2.None); err != nil {
-		return nil, fmt.Errorf("regular expression %q: %w", expr, err)
+		return nil, fmt.Errorf("regular expression %.120q: %w", expr, err)
 	}
 	r.back.MatchTimeout = MatchTimeout
 	return r, nil
 }
 
-// Match reports whether subject matches. It fails only when an expression that backtracks takes too long.
-func (r *Regexp) Match(subject string) (bool, error) {
+// size is the number of instructions of an expression's automaton, or the length of one that has none.
+func size(text string) int {
+	if re, err := syntax.Parse(text, syntax.Perl); err == nil {
+		if prog, err := syntax.Compile(re.Simplify()); err == nil {
+			return len(prog.Inst)
+		}
+	}
+	return len(text)
+}
+
+// Match reports whether subject matches. It fails only when an expression that backtracks takes too long, or all
+// expressions of the budget do.
+func (r *Regexp) Match(subject string) (ok bool, err error) {
+	if r.budget.spent > maxTime {
+		return false, r.exhausted()
+	}
+	began := time.Now()
+	defer func() { r.budget.spent += time.Since(began) }()
 	if r.linear != nil {
 		return r.linear.MatchString(subject), nil
 	}
-	ok, err := r.back.MatchString(subject)
-	if err != nil {
+	if ok, err = r.back.MatchString(subject); err != nil {
 		return false, r.slow(subject)
 	}
 	return ok, nil
@@ -66,6 +108,11 @@ func (r *Regexp) Match(subject string) (bool, error) {
 
 // Group matches subject and returns what the named group matched; ok is false without a match.
 func (r *Regexp) Group(subject, name string) (text string, ok bool, err error) {
+	if r.budget.spent > maxTime {
+		return "", false, r.exhausted()
+	}
+	began := time.Now()
+	defer func() { r.budget.spent += time.Since(began) }()
 	n := r.names[name]
 	if r.linear != nil {
 		m := r.linear.FindStringSubmatch(subject)
@@ -85,5 +132,9 @@ func (r *Regexp) Group(subject, name string) (text string, ok bool, err error) {
 }
 
 func (r *Regexp) slow(subject string) error {
-	return fmt.Errorf("regular expression %q: no answer for %q within %v", r.expr, subject, MatchTimeout)
+	return fmt.Errorf("regular expression %.120q: no answer for %.120q within %v", r.expr, subject, MatchTimeout)
+}
+
+func (r *Regexp) exhausted() error {
+	return fmt.Errorf("regular expression %.120q: with the others it has taken more than %v", r.expr, maxTime)
 }
