@@ -37,7 +37,7 @@ func parseGGUF(f *gguf.File) (*vocabulary, error) {
 	r := ggufReader{f, newVocabulary(f.Path(), formatGGUF)}
 	model, err := f.String(ggml + "model")
 	if errors.Is(err, gguf.ErrNoKey) {
-		return nil, fmt.Errorf("%s: the file has no tokenizer (no key %smodel)", f.Path(), ggml)
+		return nil, &absence{fmt.Sprintf("%s: the file has no tokenizer (no key %smodel)", f.Path(), ggml)}
 	}
 	if err != nil {
 		return nil, err

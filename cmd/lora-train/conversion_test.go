@@ -17,7 +17,7 @@ func TestFormsTrainAlike(t *testing.T) {
 `)
 	forms := filepath.Join(golden.Root(t), "testdata", "weights")
 	want := ""
-	for _, form := range []string{"base", "zip", "meta-2", "mistral"} {
+	for _, form := range []string{"base", "zip", "meta-2", "mistral", "gguf-f16/tiny-f16.gguf"} {
 		out := filepath.Join(t.TempDir(), "out")
 		mustExecute(t, "--model", filepath.Join(forms, form), "--data", rows, "--out", out, "--max-steps", "4", "--learning-rate", "1e-2", "--threads", "1")
 		got := readBytes(t, out, "adapter_model.safetensors")
