@@ -13,17 +13,12 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/regular"
-	"github.com/biolora/biolora/internal/yamlcheck"
+	"github.com/biolora/biolora/internal/strictyaml"
 	"github.com/biolora/biolora/lora"
 )
-
-// maxConfigBytes bounds a configuration file.
-const maxConfigBytes = 1 << 16
 
 // readConfig reads a file of settings into s and returns the keys it gives. Settings it does not give stay as they
 // are. All that is wrong with it is reported, by file and line.
@@ -33,7 +28,7 @@ func readConfig(path string, s *Settings) (given []string, err error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	text, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -42,9 +37,6 @@ func readConfig(path string, s *Settings) (given []string, err error) {
 
 // decodeConfig is readConfig on the file's text.
 func decodeConfig(path string, text []byte, s *Settings) (given []string, err error) {
-	if len(text) > maxConfigBytes {
-		return nil, fmt.Errorf("%s: the file has more than %d bytes", path, maxConfigBytes)
-	}
 	body, err := parseYAML(path, text)
 	if err != nil {
 		return nil, err
@@ -88,46 +80,19 @@ func keys() []string {
 }
 
 // parseYAML returns the entries of the one mapping that a file is.
-func parseYAML(path string, text []byte) (entries []*ast.MappingValueNode, err error) {
-	defer func() {
-		if p := recover(); p != nil { // the library's; a broken file is no reason to fall
-			entries, err = nil, fmt.Errorf("%s: malformed YAML (%v)", path, p)
-		}
-	}()
-	var refused *yamlcheck.Error
-	if err := yamlcheck.Check(text); errors.As(err, &refused) {
-		return nil, fmt.Errorf("%s:%d: %s", path, refused.Line, refused.Msg)
+func parseYAML(path string, text []byte) ([]*ast.MappingValueNode, error) {
+	entries, err := strictyaml.Parse(text)
+	var e *strictyaml.Error
+	if errors.As(err, &e) && e.Line > 0 {
+		return nil, fmt.Errorf("%s:%d: %s", path, e.Line, e.Msg)
 	}
-	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		var syntax interface {
-			GetToken() *token.Token
-			GetMessage() string
-		}
-		if errors.As(err, &syntax) && syntax.GetToken() != nil {
-			return nil, fmt.Errorf("%s:%d: malformed YAML: %s", path, syntax.GetToken().Position.Line, syntax.GetMessage())
-		}
-		return nil, fmt.Errorf("%s: malformed YAML: %s", path, strings.SplitN(err.Error(), "\n", 2)[0])
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	var body ast.Node
-	for _, d := range file.Docs {
-		if d.Body == nil || d.Body.Type() == ast.CommentType {
-			continue
-		}
-		if body != nil {
-			return nil, fmt.Errorf("%s:%d: a second document; expected one", path, d.Body.GetToken().Position.Line)
-		}
-		body = d.Body
-	}
-	switch b := body.(type) {
-	case nil:
+	if len(entries) == 0 {
 		return nil, fmt.Errorf("%s: the file has no settings", path)
-	case *ast.MappingNode:
-		return b.Values, nil
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{b}, nil
 	}
-	return nil, fmt.Errorf("%s:%d: expected settings (key: value), got %s", path, body.GetToken().Position.Line, describe(body))
+	return entries, nil
 }
 
 // nodeError is a value that is not what its setting takes.
@@ -139,39 +104,7 @@ type nodeError struct {
 func (e *nodeError) Error() string { return e.msg }
 
 func wrong(n ast.Node, want string) error {
-	return &nodeError{n.GetToken().Position.Line, fmt.Sprintf("expected %s, got %s", want, describe(n))}
-}
-
-// describe names a node's type and, where it is short, what it says.
-func describe(n ast.Node) string {
-	text, quoted, ok := scalar(n)
-	if !ok {
-		return map[ast.NodeType]string{
-			ast.MappingType: "a mapping", ast.MappingValueType: "a mapping", ast.SequenceType: "a list", ast.NullType: "null",
-			ast.AnchorType: "an anchor", ast.AliasType: "an alias", ast.TagType: "a tag", ast.MergeKeyType: "a merge key",
-		}[n.Type()]
-	}
-	if len(text) > 40 {
-		text = text[:40] + "..."
-	}
-	if quoted || n.Type() == ast.StringType {
-		return fmt.Sprintf("the text %q", text)
-	}
-	return text
-}
-
-// scalar returns what a scalar says, and whether it is quoted.
-func scalar(n ast.Node) (text string, quoted, ok bool) {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		t := n.GetToken().Type
-		return n.Value, t == token.SingleQuoteType || t == token.DoubleQuoteType, true
-	case *ast.LiteralNode:
-		return n.Value.Value, true, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		return n.GetToken().Value, false, true
-	}
-	return "", false, false
+	return &nodeError{n.GetToken().Position.Line, fmt.Sprintf("expected %s, got %s", want, strictyaml.Describe(n))}
 }
 
 // decodeNode sets a setting to what a node says. Nothing is converted: a number with a fraction is no whole number,
@@ -186,7 +119,7 @@ func decodeNode(n ast.Node, into reflect.Value) error {
 	if into.Kind() == reflect.Slice {
 		return decodeList(n, into)
 	}
-	text, quoted, ok := scalar(n)
+	text, quoted, ok := strictyaml.Scalar(n)
 	switch into.Kind() {
 	case reflect.String:
 		if !ok {
@@ -225,7 +158,7 @@ func decodeNode(n ast.Node, into reflect.Value) error {
 
 // decodeFloat reads 3e-4 too, which YAML 1.1 takes for a text.
 func decodeFloat(n ast.Node) (float64, error) {
-	text, quoted, ok := scalar(n)
+	text, quoted, ok := strictyaml.Scalar(n)
 	x, err := strconv.ParseFloat(text, 64)
 	if !ok || quoted || err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0, wrong(n, "a number")
@@ -253,7 +186,7 @@ func decodeList(n ast.Node, into reflect.Value) error {
 
 func decodeNames(n ast.Node, names *lora.Names) error {
 	if _, list := n.(*ast.SequenceNode); !list {
-		text, _, ok := scalar(n)
+		text, _, ok := strictyaml.Scalar(n)
 		if !ok || text == "" {
 			return wrong(n, "a list of names, a regular expression, or all-linear")
 		}

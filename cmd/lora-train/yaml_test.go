@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/biolora/biolora/internal/dataset"
+	"github.com/biolora/biolora/internal/strictyaml"
 	"github.com/biolora/biolora/lora"
 )
 
@@ -83,8 +84,11 @@ func TestDecodeConfigErrors(t *testing.T) {
 		{"comments only", "# nothing\n", []string{"no settings"}},
 		{"two documents", "seed: 1\n---\nseed: 2\n", []string{"second document"}},
 		{"another configuration", "config: x.yaml\n", []string{"cannot name another"}},
-		{"anchor", "seed: &a 1\n", []string{"run.yaml:1: anchors and aliases are not supported"}},
-		{"too long", strings.Repeat("#", maxConfigBytes+1), []string{"more than"}},
+		{"anchor", "seed: &a 1\n", []string{"run.yaml:1: an anchor (&) is not read here"}},
+		{"alias", "seed: 1\ndata: [*a, *a]\n", []string{"run.yaml:2: an alias (*) is not read here"}},
+		{"merge key", "<<: {seed: 1}\n", []string{"run.yaml:1: a merge key (<<) is not read here"}},
+		{"deep", "data: " + strings.Repeat("[", 60000), []string{"run.yaml:1: lists and mappings are nested deeper than 16"}},
+		{"too long", strings.Repeat("#", strictyaml.MaxBytes+1), []string{"more than"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := decodeConfig("run.yaml", []byte(c.text), new(Settings))

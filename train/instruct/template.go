@@ -4,15 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
-	"github.com/biolora/biolora/internal/yamlcheck"
+	"github.com/biolora/biolora/internal/strictyaml"
 	"github.com/biolora/biolora/tokenizer"
 )
 
@@ -99,49 +100,52 @@ func LoadTemplate(nameOrFile string) (Template, error) {
 	return ReadTemplate(nameOrFile, f)
 }
 
-// maxTemplateBytes bounds a template file.
-const maxTemplateBytes = 1 << 20
-
-// ReadTemplate reads a template from YAML. Keys: prompt_input (with {instruction} and {input}), prompt_no_input (with
-// {instruction}; where it is left out, prompt_input serves all rows), response (with {output}, the default),
-// inference (a prompt to generate from, where it is another one). Other keys and placeholders are errors.
+// ReadTemplate reads a template from YAML, of at most 64 KiB. Keys: prompt_input (with {instruction} and {input}),
+// prompt_no_input (with {instruction}; where it is left out, prompt_input serves all rows), response (with {output}, the
+// default), inference (a prompt to generate from, where it is another one). Other keys and placeholders are errors.
 func ReadTemplate(name string, src io.Reader) (Template, error) {
-	text, err := io.ReadAll(io.LimitReader(src, maxTemplateBytes+1))
+	text, err := io.ReadAll(io.LimitReader(src, strictyaml.MaxBytes+1))
 	if err != nil {
 		return Template{}, fmt.Errorf("template %s: %w", name, err)
 	}
-	if len(text) > maxTemplateBytes {
-		return Template{}, fmt.Errorf("template %s: the file has more than %d bytes", name, maxTemplateBytes)
-	}
-	file := struct {
-		PromptInput   string `yaml:"prompt_input"`
-		PromptNoInput string `yaml:"prompt_no_input"`
-		Response      string `yaml:"response"`
-		Inference     string `yaml:"inference"`
-	}{Response: "{output}"}
-	if err := decodeYAML(text, &file); err != nil {
-		return Template{}, fmt.Errorf("template %s: %w", name, err)
-	}
-	t := Template{
-		Name:        name,
-		PromptInput: file.PromptInput, PromptNoInput: file.PromptNoInput,
-		Response: file.Response, Inference: file.Inference,
-		EmptyInputs: EmptyInputs(),
+	t := Template{Name: name, Response: "{output}", EmptyInputs: EmptyInputs()}
+	if err := t.decode(text); err != nil {
+		return Template{}, err
 	}
 	return t, t.validate()
 }
 
-// decodeYAML keeps a panic of the YAML library from crossing the border.
-func decodeYAML(text []byte, into any) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("malformed YAML (%v)", p)
-		}
-	}()
-	if err := yamlcheck.Check(text); err != nil {
-		return err
+// decode sets what a YAML text gives.
+func (t *Template) decode(text []byte) error {
+	entries, err := strictyaml.Parse(text)
+	if err != nil {
+		return fmt.Errorf("template %s: %w", t.Name, err)
 	}
-	return yaml.UnmarshalWithOptions(text, into, yaml.DisallowUnknownField())
+	fields := map[string]*string{
+		"prompt_input": &t.PromptInput, "prompt_no_input": &t.PromptNoInput, "response": &t.Response, "inference": &t.Inference,
+	}
+	var errs []error
+	for _, e := range entries {
+		key := e.Key.GetToken()
+		fail := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("template %s: line %d: %w", t.Name, key.Position.Line, fmt.Errorf(format, args...)))
+		}
+		field, ok := fields[key.Value]
+		if !ok {
+			fail("unknown key %q; it may be %s", key.Value, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			continue
+		}
+		if e.Value.Type() == ast.NullType {
+			continue
+		}
+		value, _, ok := strictyaml.Scalar(e.Value)
+		if !ok {
+			fail("%s: expected a text, got %s", key.Value, strictyaml.Describe(e.Value))
+			continue
+		}
+		*field = value
+	}
+	return errors.Join(errs...)
 }
 
 // WithEmptyInputs returns the template with more inputs that count as none.

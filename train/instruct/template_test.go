@@ -92,16 +92,20 @@ func TestReadTemplate(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"empty", "", "prompt_input is missing"},
-		{"unknown key", "prompt_input: '{instruction} {input}'\nprompt_noinput: x", "prompt_noinput"},
-		{"key given twice", "response: '{output}'\nresponse: '{output}'", "response"},
+		{"unknown key", "prompt_input: '{instruction} {input}'\nprompt_noinput: x",
+			`template t: line 2: unknown key "prompt_noinput"; it may be inference, prompt_input, prompt_no_input, response`},
+		{"key given twice", "response: '{output}'\nresponse: '{output}'", `template t: line 2: malformed YAML: mapping key "response" already defined`},
+		{"a list for a text", "prompt_input: [x]\nresponse: {a: b}", "template t: line 1: prompt_input: expected a text, got a list\ntemplate t: line 2: response: expected a text, got a mapping"},
+		{"a billion laughs", "a: &a [x, x]\nb: &b [*a, *a]\nprompt_input: *b", "template t: line 1: an anchor (&) is not read here"},
+		{"deep", "prompt_input: " + strings.Repeat("[", 60000), "template t: line 1: lists and mappings are nested deeper than 16"},
 		{"unknown placeholder", "prompt_input: '{instruction} {input} {context}'", "prompt_input has the placeholder {context}; it may have {instruction}, {input}"},
 		{"input where there is none", "prompt_input: '{instruction} {input}'\nprompt_no_input: '{instruction} {input}'", "prompt_no_input has the placeholder {input}"},
 		{"the answer in the prompt", "prompt_input: '{instruction} {input} {output}'", "prompt_input has the placeholder {output}"},
 		{"no instruction", "prompt_input: '{input}'", "prompt_input lacks the placeholder {instruction}"},
 		{"no input", "prompt_input: '{instruction}'", "prompt_input lacks the placeholder {input}"},
 		{"no output", "prompt_input: '{instruction} {input}'\nresponse: yes", "response lacks the placeholder {output}"},
-		{"a list", "[a, b]", "template t:"},
-		{"not YAML", "a: b: c: {", "template t:"},
+		{"a list", "[a, b]", "template t: line 1: expected settings (key: value), got a list"},
+		{"not YAML", "a: b: c: {", "template t: line 1: malformed YAML: mapping value is not allowed in this context"},
 		{"too long", strings.Repeat("# long\n", 1<<18), "more than"},
 	} {
 		_, err := ReadTemplate("t", strings.NewReader(c.text))
