@@ -44,14 +44,11 @@ Examples:
 func (c *info) Run(_ context.Context, s *cli.Streams) error {
 	var d *description
 	err := mmap.Guard(func() (err error) {
-		d, err = describe(c.Path)
+		d, err = describe(c.Path, c.Tensors)
 		return err
 	})
 	if d == nil {
 		return err
-	}
-	if !c.Tensors {
-		d.forgetTensors()
 	}
 	if c.JSON {
 		e := json.NewEncoder(s.Out)
@@ -80,6 +77,8 @@ type description struct {
 	Tensors   *tensors          `json:"tensors,omitempty"`
 	Tokenizer *tokenizerInfo    `json:"tokenizer,omitempty"`
 	Metadata  map[string]string `json:"metadata,omitempty"` // of a single file, in short
+
+	all bool // every tensor is to be listed
 }
 
 type file struct {
@@ -97,32 +96,32 @@ const (
 )
 
 // newDescription has empty lists, which are [] in JSON.
-func newDescription(path, kind string) *description {
-	return &description{Path: path, Kind: kind, Unsupported: []string{}, Warnings: []string{}, Files: []file{}}
+func newDescription(path, kind string, all bool) *description {
+	return &description{all: all, Path: path, Kind: kind, Unsupported: []string{}, Warnings: []string{}, Files: []file{}}
 }
 
 // describe says what is at path. Where a part of it is broken and the rest can be told, both results are not nil.
-func describe(path string) (*description, error) {
+func describe(path string, all bool) (*description, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case info.IsDir():
-		return describeDir(path)
+		return describeDir(path, all)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is neither a directory nor a regular file", path)
 	}
-	return describeFile(path)
+	return describeFile(path, all)
 }
 
 // describeDir tells adapters, checkpoints and tokenizers apart by their files.
-func describeDir(dir string) (*description, error) {
+func describeDir(dir string, all bool) (*description, error) {
 	has := func(name string) bool { return exists(filepath.Join(dir, name)) }
 	if has(lora.ConfigFile) && !has(weights.SingleFile) && !has(weights.IndexFile) {
-		return describeAdapter(dir)
+		return describeAdapter(dir, all)
 	}
-	d, err := describeCheckpoint(dir)
+	d, err := describeCheckpoint(dir, all)
 	if d == nil && err == nil {
 		return nil, fmt.Errorf("%s: no checkpoint (config.json, weights), adapter (%s) or tokenizer is in this directory", dir, lora.ConfigFile)
 	}

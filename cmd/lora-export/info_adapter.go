@@ -43,8 +43,8 @@ type adapterInfo struct {
 const pickleAdapter = "adapter_model.bin"
 
 // describeAdapter tells of a PEFT directory.
-func describeAdapter(dir string) (*description, error) {
-	d := newDescription(dir, kindAdapter)
+func describeAdapter(dir string, all bool) (*description, error) {
+	d := newDescription(dir, kindAdapter, all)
 	d.Adapter = &adapterInfo{Modules: map[string]int{}, Whole: []string{}, Ranks: []int{}, Incomplete: []string{}}
 	path := filepath.Join(dir, lora.ConfigFile)
 	o, err := strictjson.ReadObject(path, maxConfig)
@@ -129,38 +129,42 @@ func (d *description) adapterTensors(dir string) error {
 		path = old
 	}
 	d.addFiles(path)
-	d.Tensors = &tensors{}
+	d.Tensors = newTensors(true)
 	var err error
-	if d.Format, err = d.Tensors.addFile(path); err != nil {
+	if d.Format, _, err = d.Tensors.addFile(path); err != nil {
 		d.Tensors = nil
 		return err
 	}
 	d.Tensors.finish()
 	d.pairs()
+	if !d.all {
+		d.Tensors.List = nil
+	}
 	return nil
 }
 
-// addFile adds the tensors of a safetensors file or one of PyTorch's, which it tells by the name.
-func (ts *tensors) addFile(path string) (format string, err error) {
+// addFile adds the tensors of a safetensors file or one of PyTorch's, which it tells by the name. Metadata is what the
+// file says beside them.
+func (ts *tensors) addFile(path string) (format string, metadata map[string]string, err error) {
 	if strings.HasSuffix(path, ".safetensors") {
 		f, err := safetensors.Open(path)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		for t := range f.All() {
 			ts.add(tensor{Name: t.Name, Format: t.Type, Shape: t.Shape, Bytes: int64(len(t.Data))})
 		}
-		return "safetensors", f.Close()
+		return "safetensors", f.Metadata(), f.Close()
 	}
 	f, err := pickle.Open(path)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	for _, name := range f.Names() {
 		v, _ := f.View(name)
 		ts.add(tensor{Name: name, Format: v.DType.String(), Shape: v.Shape, Bytes: int64(product(v.Shape) * v.DType.Size())})
 	}
-	return "pickle", f.Close()
+	return "pickle", nil, f.Close()
 }
 
 func product(shape []int) int {

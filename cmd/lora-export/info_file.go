@@ -11,14 +11,13 @@ import (
 	"strings"
 
 	"github.com/biolora/biolora/internal/gguf"
-	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
 )
 
 // describeFile tells of one file, by its beginning and, where that does not say what it is, by its name.
-func describeFile(path string) (*description, error) {
+func describeFile(path string, all bool) (*description, error) {
 	head, err := readHead(path)
 	if err != nil {
 		return nil, err
@@ -26,10 +25,10 @@ func describeFile(path string) (*description, error) {
 	name, ext := filepath.Base(path), strings.ToLower(filepath.Ext(path))
 	switch {
 	case bytes.HasPrefix(head, []byte("GGUF")), ext == ".gguf":
-		return describeGGUF(path)
+		return describeGGUF(path, all)
 	case ext == ".safetensors", bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte{0x80, 0x02}),
 		slices.Contains([]string{".bin", ".pth", ".pt", ".ckpt"}, ext):
-		return describeTensors(path)
+		return describeTensors(path, all)
 	case name == model.ConfigFile:
 		return describeConfigFile(path)
 	case name == lora.ConfigFile:
@@ -61,25 +60,15 @@ func readHead(path string) ([]byte, error) {
 }
 
 // describeTensors tells of a file of tensors, which may be a checkpoint's only one or one of many.
-func describeTensors(path string) (*description, error) {
-	d := newDescription(path, kindTensors)
+func describeTensors(path string, all bool) (*description, error) {
+	d := newDescription(path, kindTensors, all)
 	d.addFiles(path)
-	d.Tensors = &tensors{}
+	d.Tensors = newTensors(all)
 	var err error
-	if d.Format, err = d.Tensors.addFile(path); err != nil {
+	if d.Format, d.Metadata, err = d.Tensors.addFile(path); err != nil {
 		return nil, err
 	}
 	d.Tensors.finish()
-	if d.Format == "safetensors" {
-		f, err := safetensors.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		d.Metadata = f.Metadata()
-		if err := f.Close(); err != nil {
-			return nil, err
-		}
-	}
 	return d.finish(), nil
 }
 
@@ -89,7 +78,7 @@ func describeConfigFile(path string) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := newDescription(path, kindConfig)
+	d := newDescription(path, kindConfig, false)
 	d.addFiles(path)
 	if cfg := d.takeConfig(o, path); cfg != nil {
 		for _, s := range cfg.Stored(nil) {
@@ -104,13 +93,13 @@ const ggufTokenizer = "tokenizer.ggml.model"
 
 // describeGGUF tells of a GGUF file: a model's, a vocabulary's or an adapter's. Its own names are shown, and what is
 // wrong with it for this program are reasons, not errors, once it can be read as GGUF.
-func describeGGUF(path string) (*description, error) {
+func describeGGUF(path string, all bool) (*description, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	own := &tensors{}
+	own := newTensors(all)
 	for t := range f.All() {
 		own.add(tensor{Name: t.Name, Format: t.Type.String(), Shape: t.Shape, Bytes: int64(len(t.Data))})
 	}
@@ -123,9 +112,9 @@ func describeGGUF(path string) (*description, error) {
 		}
 		return d, err
 	}
-	d, err := describeCheckpoint(path)
+	d, err := describeCheckpoint(path, all)
 	if d == nil || d.Tensors == nil {
-		d = newDescription(path, kindCheckpoint)
+		d = newDescription(path, kindCheckpoint, all)
 		d.refuse(err)
 		d.addFiles(path)
 		d.describeTokenizer(path)

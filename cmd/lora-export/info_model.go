@@ -18,14 +18,15 @@ import (
 )
 
 // describeCheckpoint tells of a model: a directory or a GGUF file. It returns nothing where there is nothing of one.
-func describeCheckpoint(path string) (*description, error) {
-	d := newDescription(path, kindCheckpoint)
+func describeCheckpoint(path string, all bool) (*description, error) {
+	d := newDescription(path, kindCheckpoint, all)
 	ckpt, weightsErr := weights.Open(path)
 	if weightsErr == nil {
 		defer ckpt.Close()
 		d.Format = ckpt.Format()
 		d.addFiles(ckpt.Files()...)
-		d.Tensors = newTensors(ckpt)
+		d.Tensors = newTensors(all)
+		d.Tensors.addCheckpoint(ckpt)
 	}
 	configErr := d.describeConfig(path, ckpt)
 	noConfig := errors.Is(configErr, fs.ErrNotExist)
@@ -246,7 +247,7 @@ func describeTokenizer(path string) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := newDescription(path, kindTokenizer)
+	d := newDescription(path, kindTokenizer, false)
 	d.Tokenizer = newTokenizerInfo(t)
 	d.addFiles(t.Files()...)
 	d.warn(t.Warnings()...)

@@ -24,7 +24,22 @@ type tensors struct {
 	ConvertedBF16 int64             `json:"converted_bytes_bf16"`
 	Formats       map[string]format `json:"formats"`
 	Groups        []group           `json:"groups"`
+	GroupsLeftOut int               `json:"groups_left_out,omitempty"` // tensors that are in no group, where there are too many
 	List          []tensor          `json:"list,omitempty"`
+
+	all    bool // List is wanted
+	byLook map[look]*members
+	order  []*members
+}
+
+// look is what the tensors of a group share.
+type look struct{ before, after, format, shape string }
+
+// members is a group, and the numbers that its names differ in.
+type members struct {
+	group
+	look
+	numbers []int
 }
 
 // format adds up the tensors of one format.
@@ -50,9 +65,13 @@ type tensor struct {
 	File   string `json:"file,omitempty"`
 }
 
-// newTensors adds up a checkpoint's.
-func newTensors(ckpt *weights.Checkpoint) *tensors {
-	ts := &tensors{}
+// newTensors has none yet. With all it will list every one.
+func newTensors(all bool) *tensors {
+	return &tensors{all: all, Formats: map[string]format{}, byLook: map[look]*members{}}
+}
+
+// addCheckpoint adds a checkpoint's.
+func (ts *tensors) addCheckpoint(ckpt *weights.Checkpoint) {
 	for t := range ckpt.All() {
 		ts.add(tensor{Name: t.Name, Format: t.Type, Shape: t.Shape, Bytes: t.Bytes(), File: filepath.Base(t.File)})
 		if t.Data != nil && t.DType != numeric.F64 {
@@ -63,54 +82,46 @@ func newTensors(ckpt *weights.Checkpoint) *tensors {
 	ts.ConvertedF32, _ = ckpt.Unprepared(weights.PrepareOptions{DType: numeric.F32})
 	ts.ConvertedBF16, _ = ckpt.Unprepared(weights.PrepareOptions{DType: numeric.BF16})
 	ts.finish()
-	return ts
 }
+
+// maxKept is the number of groups that are remembered, many times that of any model.
+const maxKept = 10_000
 
 // add adds one. Sizes come from files that were checked, so that the sums are numbers too.
 func (ts *tensors) add(t tensor) {
-	n := int64(1)
-	for _, d := range t.Shape {
-		n *= int64(d)
-	}
+	n := int64(product(t.Shape))
 	if t.Shape == nil {
 		t.Shape = []int{}
-	}
-	if ts.Formats == nil {
-		ts.Formats = map[string]format{}
 	}
 	f := ts.Formats[t.Format]
 	f.Count, f.Elements, f.Bytes = f.Count+1, f.Elements+n, f.Bytes+t.Bytes
 	ts.Formats[t.Format] = f
 	ts.Count, ts.Elements, ts.Bytes = ts.Count+1, ts.Elements+n, ts.Bytes+t.Bytes
-	ts.List = append(ts.List, t)
+	if ts.all {
+		ts.List = append(ts.List, t)
+	}
+	before, number, after := cutNumber(t.Name)
+	l := look{before, after, t.Format, fmt.Sprint(t.Shape)}
+	g := ts.byLook[l]
+	if g == nil {
+		if len(ts.order) == maxKept {
+			ts.GroupsLeftOut++
+			return
+		}
+		g = &members{group: group{Name: t.Name, Format: t.Format, Shape: t.Shape}, look: l}
+		ts.byLook[l] = g
+		ts.order = append(ts.order, g)
+	}
+	g.Count++
+	g.numbers = append(g.numbers, number)
 }
 
 // finish makes the groups.
 func (ts *tensors) finish() {
-	type key struct{ before, after, format, shape string }
-	type members struct {
-		group
-		numbers []int
-	}
-	groups := map[key]*members{}
-	var order []key
-	for _, t := range ts.List {
-		before, number, after := cutNumber(t.Name)
-		k := key{before, after, t.Format, fmt.Sprint(t.Shape)}
-		g := groups[k]
-		if g == nil {
-			g = &members{group: group{Name: t.Name, Format: t.Format, Shape: t.Shape}}
-			groups[k] = g
-			order = append(order, k)
-		}
-		g.Count++
-		g.numbers = append(g.numbers, number)
-	}
-	ts.Groups = make([]group, 0, len(order))
-	for _, k := range order {
-		g := groups[k]
+	ts.Groups = make([]group, 0, len(ts.order))
+	for _, g := range ts.order {
 		if g.Count > 1 {
-			g.Name = k.before + ranges(g.numbers) + k.after
+			g.Name = g.before + ranges(g.numbers) + g.after
 		}
 		ts.Groups = append(ts.Groups, g.group)
 	}
@@ -160,11 +171,4 @@ func (ts *tensors) formatNames() []string {
 		}
 		return strings.Compare(a, b)
 	})
-}
-
-// forgetTensors leaves only the groups.
-func (d *description) forgetTensors() {
-	if d.Tensors != nil {
-		d.Tensors.List = nil
-	}
 }

@@ -70,7 +70,7 @@ func TestInfoText(t *testing.T) {
 		return n
 	}
 	want := fmt.Sprintf(`checkpoint    %s, safetensors
-architecture  (llama)
+architecture  llama
 parameters    680
 layers        1, hidden 8, intermediate 12
 attention     2 heads on 1 key-value heads of 4
@@ -174,6 +174,19 @@ func TestInfoTensors(t *testing.T) {
 	demo := told(t, ownFile(t, "demo", "model"))
 	if !strings.Contains(demo, "model.layers.{0-3}.mlp.up_proj.weight") || strings.Contains(demo, "model.layers.0.") {
 		t.Errorf("no groups:\n%s", demo)
+	}
+}
+
+// Groups are bounded, however many tensors there are.
+func TestManyTensors(t *testing.T) {
+	ts := newTensors(false)
+	const many = maxKept + 50
+	for i := range many {
+		ts.add(tensor{Name: fmt.Sprintf("t%d.weight", i), Format: "F32", Shape: []int{2}, Bytes: 8})
+	}
+	ts.finish()
+	if ts.Count != many || ts.Elements != 2*many || len(ts.Groups) != maxKept || ts.GroupsLeftOut != 50 || ts.List != nil {
+		t.Errorf("%d tensors, %d elements, %d groups and %d left out", ts.Count, ts.Elements, len(ts.Groups), ts.GroupsLeftOut)
 	}
 }
 

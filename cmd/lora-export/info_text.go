@@ -64,7 +64,11 @@ func (d *description) printModel(p page) {
 	if m == nil {
 		return
 	}
-	p.line("architecture", "%s", strings.TrimSpace(m.Architecture+" ("+m.ModelType+")"))
+	name := m.ModelType
+	if m.Architecture != "" {
+		name = fmt.Sprintf("%s (%s)", m.Architecture, m.ModelType)
+	}
+	p.line("architecture", "%s", name)
 	if m.Parameters > 0 {
 		p.line("parameters", "%s", visible.Count(m.Parameters))
 	}
@@ -250,7 +254,7 @@ func (d *description) printTensors(p page) {
 	}
 	for i, g := range d.Tensors.Groups {
 		if i == maxGroups {
-			fmt.Fprintf(p.w, "  ... and %d more; --tensors lists all\n", len(d.Tensors.Groups)-i)
+			fmt.Fprintf(p.w, "  ... and %d more; --tensors lists all\n", len(d.Tensors.Groups)-i+d.Tensors.GroupsLeftOut)
 			return
 		}
 		line(g.Name, g.Format, g.Shape)
