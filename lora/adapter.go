@@ -181,6 +181,17 @@ func (a *Adapter) Saved() *Saved {
 	return s
 }
 
+// SaveBytes is the memory that Save takes: a copy of all values, and another one when they are read back.
+func (a *Adapter) SaveBytes() (n int64) {
+	for _, b := range a.branches {
+		n += 8 * int64(b.a.Len()+b.b.Len())
+	}
+	for _, p := range a.full {
+		n += 8 * int64(p.Len())
+	}
+	return n
+}
+
 // Save writes the adapter as a PEFT directory, as Saved.Write does.
 func (a *Adapter) Save(dir string) error {
 	if a == nil {

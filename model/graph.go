@@ -30,8 +30,8 @@ const (
 	logitsGraph
 )
 
-// newGraph builds and compiles an outer graph. keep: the layers keep what their backward pass reads.
-func (m *Model) newGraph(kind graphKind, keep bool) (*graph, error) {
+// newGraph builds and compiles an outer graph. The last kept layers keep what their backward pass reads.
+func (m *Model) newGraph(kind graphKind, kept int) (*graph, error) {
 	g := gorgonia.NewGraph()
 	o := &graph{root: exec.Input(g, "batch", 1)}
 	x, err := gorgonia.ApplyOp(op.NewEmbed(m.env, m.embed), o.root)
@@ -39,7 +39,7 @@ func (m *Model) newGraph(kind graphKind, keep bool) (*graph, error) {
 		return nil, err
 	}
 	shared := map[op.Class]*op.BlockGraph{}
-	for _, l := range m.layers {
+	for i, l := range m.layers {
 		class := op.ClassOf(l)
 		if shared[class] == nil {
 			if shared[class], err = op.NewBlockGraph(m.env, m.dims, m.layersOf(class), kind == trainGraph); err != nil {
@@ -47,7 +47,7 @@ func (m *Model) newGraph(kind graphKind, keep bool) (*graph, error) {
 			}
 			o.shared = append(o.shared, shared[class])
 		}
-		b := op.NewBlock(shared[class], l, keep && kind == trainGraph)
+		b := op.NewBlock(shared[class], l, kind == trainGraph && i >= max(m.lowest(), len(m.layers)-kept))
 		o.blocks = append(o.blocks, b)
 		if x, err = gorgonia.ApplyOp(b, x); err != nil {
 			return nil, err
@@ -64,6 +64,7 @@ func (m *Model) newGraph(kind graphKind, keep bool) (*graph, error) {
 	if err != nil {
 		return nil, err
 	}
+	plan.Arena = m.outer
 	if o.vm, err = exec.Compile(m.be, g, plan); err != nil {
 		return nil, err
 	}
@@ -102,17 +103,14 @@ func (m *Model) layersOf(c op.Class) (ls []*op.Layer) {
 	return ls
 }
 
-// dropGraphs forgets the compiled graphs: what is trained has changed.
-func (m *Model) dropGraphs() { m.training, m.eval, m.generating = nil, nil, nil }
-
-// Reserve tells the largest number of rows that a batch will have, so that what the layers keep is decided by it.
-func (m *Model) Reserve(rows int) {
-	if rows > m.reserved {
-		m.reserved, m.training = rows, nil
-	}
+// dropGraphs forgets the compiled graphs and the memory that they share: what is trained, or kept, has changed.
+func (m *Model) dropGraphs() {
+	m.training, m.eval, m.generating = nil, nil, nil
+	m.outer, m.env.Blocks = exec.NewArena(m.be), exec.NewArena(m.be)
 }
 
-// Backward runs b forward and backward. The sum of its token losses is added to the running sum that TakeLoss
+// Backward runs b forward and backward. How much its layers keep is what Reserve has decided or, without it, what b and
+// the memory allow. The sum of its token losses is added to the running sum that TakeLoss
 // returns, gradients of that sum to those of Params. ctx is looked at before the work starts.
 func (m *Model) Backward(ctx context.Context, b *Batch) error {
 	if err := ctx.Err(); err != nil {
@@ -128,11 +126,7 @@ func (m *Model) Backward(ctx context.Context, b *Batch) error {
 		return err
 	}
 	if m.training == nil {
-		keep, err := m.keepActivations(max(m.reserved, len(b.Tokens)))
-		if err != nil {
-			return err
-		}
-		if m.training, err = m.newGraph(trainGraph, keep); err != nil {
+		if _, err := m.Reserve(loadOf(&m.prep.batch)); err != nil {
 			return err
 		}
 	}
@@ -141,6 +135,15 @@ func (m *Model) Backward(ctx context.Context, b *Batch) error {
 		return err
 	}
 	return m.intact(m.training.vm.Backward(m.training.frame, true))
+}
+
+// loadOf is what one batch asks for.
+func loadOf(b *backend.Batch) Load {
+	l := Load{Rows: len(b.Tokens), Selected: len(b.Rows)}
+	for _, p := range b.Positions {
+		l.Keys = max(l.Keys, int(p)+1)
+	}
+	return l
 }
 
 // intact returns err, or says that the checkpoint changed on the disk while err's work was done with it. It is asked
@@ -172,7 +175,7 @@ func (m *Model) Loss(ctx context.Context, b *Batch) (float64, error) {
 	}
 	if m.eval == nil {
 		var err error
-		if m.eval, err = m.newGraph(evalGraph, false); err != nil {
+		if m.eval, err = m.newGraph(evalGraph, 0); err != nil {
 			return 0, err
 		}
 	}
@@ -210,7 +213,7 @@ func (m *Model) Logits(ctx context.Context, b *Batch, rows []int32) ([]float32, 
 func (m *Model) runLogits(b *backend.Batch, out []float32) error {
 	if m.generating == nil {
 		var err error
-		if m.generating, err = m.newGraph(logitsGraph, false); err != nil {
+		if m.generating, err = m.newGraph(logitsGraph, 0); err != nil {
 			return err
 		}
 	}

@@ -1,63 +1,241 @@
 package model
 
 import (
-	"bufio"
-	"os"
+	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/exec"
+	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/model/op"
 )
 
-// keepActivations decides whether the layers keep what their backward pass reads, for batches of the given rows.
-func (m *Model) keepActivations(rows int) (bool, error) {
-	switch m.opts.Activations {
-	case "all":
-		return true, nil
-	case "none":
-		return false, nil
-	}
-	free, known := availableMemory()
-	if !known {
-		free = 2 << 30
-	}
-	return m.activationBytes(rows) <= free/2, nil
+// Load is the most that a run asks of a model at a time.
+type Load struct {
+	Rows      int   // of a micro-batch
+	Selected  int   // of these, those with a target
+	Keys      int   // tokens of the longest sequence
+	Evaluates bool  // losses without gradients are wanted too
+	Extra     int64 // bytes that the run itself takes beside the model's at some time: snapshots, an adapter being saved
 }
 
-// activationBytes is about what all layers keep, their inputs apart, in float32.
-func (m *Model) activationBytes(rows int) (n int64) {
-	at := &m.dims.Attention
-	for _, l := range m.layers {
-		c := op.ClassOf(l)
-		cols := at.QKVCols() + at.OutCols() + m.dims.Hidden + 2*m.dims.Intermediate
-		if c.QKV {
-			cols += m.dims.Hidden
+// Memory is what a run takes, in bytes.
+type Memory struct {
+	Mapped int64 // weights in mapped files: pages that the system lends, and no part of Peak
+
+	Program     int64 // the program, its data, and weights that were converted into memory
+	Adapter     int64 // values and gradients of what is trained
+	Optimizer   int64 // AdamW's moments
+	Activations int64 // what flows between operations, and what is kept for the backward pass
+	Scratch     int64 // what operations work in
+	Extra       int64 // Load.Extra
+	Peak        int64 // the sum of these
+
+	Layers int   // that have a backward pass
+	Kept   int   // of these, those that keep what it reads; the others compute it again
+	Each   int64 // what one more that keeps takes
+	Least  int64 // Peak where none keeps
+
+	Limit int64  // of Peak; 0: unknown
+	From  string // where the limit comes from
+	Given bool   // by Options.MemoryLimit
+}
+
+// Fits reports whether the run stays within the limit.
+func (m *Memory) Fits() bool { return m.Limit == 0 || m.Peak <= m.Limit }
+
+// Policy names what the layers keep: "all", "none" or "some:N".
+func (m *Memory) Policy() string {
+	switch m.Kept {
+	case m.Layers:
+		return "all"
+	case 0:
+		return "none"
+	}
+	return fmt.Sprintf("some:%d", m.Kept)
+}
+
+// policy is a parsed Options.Activations.
+type policy struct {
+	auto bool
+	kept int // layers that keep; all: any large number
+}
+
+const keepAll = int(^uint(0) >> 1)
+
+func parsePolicy(text string) (policy, error) {
+	switch text {
+	case "", "auto":
+		return policy{auto: true}, nil
+	case "all":
+		return policy{kept: keepAll}, nil
+	case "none":
+		return policy{}, nil
+	}
+	if number, ok := strings.CutPrefix(text, "some:"); ok {
+		if n, err := strconv.Atoi(number); err == nil && n >= 0 {
+			return policy{kept: n}, nil
 		}
-		if c.GateUp {
-			cols += m.dims.Hidden
+	}
+	return policy{}, fmt.Errorf("activations %q: want \"auto\", \"none\", \"all\" or \"some:N\", N layers", text)
+}
+
+// unknownRoom is what activations may take where the system does not say what it has.
+const unknownRoom = 2 << 30
+
+// Plan finds what a run takes, and decides how many layers keep what their backward pass reads: what Options.Activations
+// says or, with "auto", as many as the memory has room for. It never changes a result. Beside Options.MemoryLimit the
+// room is what is free; where the mapped weights fit into that as well, room is left for them.
+func (m *Model) Plan(l Load) (Memory, error) {
+	p, err := parsePolicy(m.opts.Activations)
+	if err != nil {
+		return Memory{}, err
+	}
+	least, err := m.measure(l, 0)
+	if err != nil {
+		return least, err
+	}
+	if !p.auto {
+		return m.planned(l, least, min(p.kept, least.Layers))
+	}
+	all, err := m.measure(l, least.Layers)
+	if err != nil || all.Peak <= least.Limit {
+		return m.planned(l, least, least.Layers)
+	}
+	kept := 0
+	if least.Each > 0 {
+		kept = int(max(0, least.Limit-least.Peak) / least.Each)
+	}
+	return m.planned(l, least, max(0, min(kept, least.Layers-1)))
+}
+
+// planned compiles the graphs for layers that keep.
+func (m *Model) planned(l Load, least Memory, kept int) (Memory, error) {
+	r, err := m.measure(l, kept)
+	r.Least, r.Limit, r.From, r.Given = least.Peak, least.Limit, least.From, least.Given
+	m.plan = r
+	return r, err
+}
+
+// Reserve is Plan, and allocates what the run will need, so that nothing grows later. It fails where
+// Options.MemoryLimit cannot be kept.
+func (m *Model) Reserve(l Load) (Memory, error) {
+	p, err := m.Plan(l)
+	if err != nil {
+		return p, err
+	}
+	if p.Given && !p.Fits() {
+		return p, fmt.Errorf("the memory limit is %s; with activation policy %s the run takes %s",
+			memory.Format(p.Limit), p.Policy(), memory.Format(p.Peak))
+	}
+	rows := l.counts()
+	m.outer.Reserve(rows)
+	m.env.Blocks.Reserve(rows)
+	m.training.frame.Reserve(rows)
+	for _, b := range m.training.blocks {
+		b.Reserve(rows)
+	}
+	m.be.Reserve(m.need(l))
+	m.rope.reserve(l.Keys)
+	return p, nil
+}
+
+func (l Load) counts() exec.Counts { return exec.Counts{All: l.Rows, Selected: l.Selected} }
+
+// measure compiles the graphs for so many layers that keep, and asks them what they take.
+func (m *Model) measure(l Load, kept int) (r Memory, err error) {
+	m.dropGraphs()
+	if m.training, err = m.newGraph(trainGraph, kept); err != nil {
+		return r, err
+	}
+	if l.Evaluates {
+		if m.eval, err = m.newGraph(evalGraph, 0); err != nil {
+			return r, err
 		}
-		if c.Down {
-			cols += m.dims.Intermediate
+	}
+	rows := l.counts()
+	r.Mapped = m.mapped
+	for _, p := range m.params.list {
+		r.Adapter += 8 * int64(p.Len())
+	}
+	r.Optimizer = r.Adapter
+	r.Activations = m.outer.BytesFor(rows) + m.env.Blocks.BytesFor(rows) + m.training.vm.FrameBytes(rows)
+	for i, b := range m.training.blocks {
+		if i < m.lowest() {
+			continue
 		}
-		n += int64(rows) * int64(cols) * 4
+		r.Layers++
+		r.Each = max(r.Each, b.KeptBytes(rows))
+		if b.Keeps() {
+			r.Kept++
+			r.Activations += b.KeptBytes(rows)
+		}
+	}
+	r.Scratch = m.be.ScratchBytes(m.need(l)) + m.rotaryBytes(l)
+	r.Extra = l.Extra
+	r.Program = max(0, memory.Held()-m.params.Bytes()-m.be.ScratchHeld())
+	r.Peak = r.Program + r.Adapter + r.Optimizer + r.Activations + r.Scratch + r.Extra
+	r.Least = r.Peak
+	m.limit(&r)
+	return r, nil
+}
+
+// limit finds what the run may take.
+func (m *Model) limit(r *Memory) {
+	if m.opts.MemoryLimit > 0 {
+		r.Limit, r.From, r.Given = m.opts.MemoryLimit, "given", true
+		return
+	}
+	room, ok := memory.Available()
+	if !ok {
+		r.Limit, r.From = r.Peak+unknownRoom, "the system does not say what is free"
+		return
+	}
+	own := r.Program + m.params.Bytes()
+	if u, ok := memory.Now(); ok {
+		own = u.Own
+	}
+	r.Limit, r.From = own+room.Bytes-room.Bytes/spare, room.From
+	if r.Peak+r.Mapped <= r.Limit {
+		r.Limit -= r.Mapped
+		r.From += ", less the weights' pages"
+	}
+}
+
+// spare is the share of what is free that is left to others.
+const spare = 20
+
+// need describes l to the backend.
+func (m *Model) need(l Load) backend.Need {
+	n := backend.Need{Rows: l.Rows, Selected: l.Selected, Keys: l.Keys, Head: m.head, Attention: &m.dims.Attention,
+		Intermediate: m.dims.Intermediate, Backward: true}
+	for _, at := range m.layers {
+		n.Linears = append(n.Linears, at.Linears()...)
+	}
+	for _, p := range m.params.list {
+		n.Param = max(n.Param, p.Len())
 	}
 	return n
 }
 
-// availableMemory is what the system says it could give to a new program, where it says so.
-func availableMemory() (bytes int64, known bool) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0, false
+// rowBytes is what a row of a batch takes beside its rotary table: tokens, positions, targets and their indices.
+const rowBytes = 64
+
+func (m *Model) rotaryBytes(l Load) int64 {
+	table := int64(m.cfg.HeadDim) * 4 // cosines and sines of half a head
+	return int64(l.Rows)*(table+rowBytes) + int64(min(l.Keys, maxCached))*table
+}
+
+// lowest is the first layer that has a backward pass.
+func (m *Model) lowest() int {
+	if m.embed.Train != nil {
+		return 0
 	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		name, rest, _ := strings.Cut(s.Text(), ":")
-		if name != "MemAvailable" {
-			continue
+	for i, l := range m.layers {
+		if op.ClassOf(l).Trains() {
+			return i
 		}
-		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
-		return kib << 10, err == nil
 	}
-	return 0, false
+	return len(m.layers)
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/model/op"
 	"github.com/biolora/biolora/model/weights"
@@ -26,10 +26,12 @@ type Options struct {
 	// CPUFeatures forces the instruction set of the products: "avx512_bf16", "avx512f", "avx2", "go". "" is the
 	// best there is.
 	CPUFeatures string
-	// Activations says what the layers keep for the backward pass: "all", "none" (they compute it again from their
-	// input), or "auto" (also ""): all if that takes at most half of the memory that is free. It never changes a
+	// Activations says how many layers keep what their backward pass reads: "all", "none" (they compute it again from
+	// their input), "some:N" (the last N), or "auto" (also ""): as many as the memory has room for. It never changes a
 	// result.
 	Activations string
+	// MemoryLimit is how much memory the process may take, in bytes, pages of mapped files apart; 0: what is free.
+	MemoryLimit int64
 	// CacheDir is where weights go that have to be converted before they can be computed with; "": see
 	// weights.PrepareOptions.
 	CacheDir string
@@ -57,7 +59,9 @@ type Model struct {
 	linears []*Linear
 	params  *Params
 
-	reserved          int // rows that Reserve named
+	mapped            int64  // bytes of weights in mapped files
+	plan              Memory // of the last Plan
+	outer             *exec.Arena
 	training, eval    *graph
 	generating        *graph
 	trainSum, evalSum backend.Sum
@@ -93,8 +97,11 @@ func newBackend(o Options) (*cpu.Backend, error) {
 	if o.Device != "" && o.Device != "auto" && o.Device != "cpu" {
 		return nil, fmt.Errorf("device %q is not in this build, which has \"cpu\"", o.Device)
 	}
-	if !slices.Contains([]string{"", "auto", "none", "all"}, o.Activations) {
-		return nil, fmt.Errorf("activations %q: want \"auto\", \"none\" or \"all\"", o.Activations)
+	if _, err := parsePolicy(o.Activations); err != nil {
+		return nil, err
+	}
+	if o.MemoryLimit < 0 {
+		return nil, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
 	}
 	compute := o.Compute
 	if compute == "" {
@@ -113,7 +120,7 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 	d, err := Describe(ckpt)
 	if err == nil {
 		m.cfg, m.warnings = d.Config, d.Warnings
-		err = ckpt.Prepare(ctx, weights.PrepareOptions{CacheDir: o.CacheDir, DType: blocks, Progress: o.Progress})
+		err = m.convert(ctx, blocks)
 	}
 	if err == nil {
 		err = m.build()
@@ -122,6 +129,25 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 		return nil, errors.Join(err, ckpt.Close())
 	}
 	return m, nil
+}
+
+// convert makes the weights usable in place, and counts those that lie in mapped files then.
+func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
+	o := weights.PrepareOptions{CacheDir: m.opts.CacheDir, DType: blocks, Progress: m.opts.Progress}
+	converted, err := m.ckpt.Unprepared(o)
+	if err == nil {
+		err = m.ckpt.Prepare(ctx, o)
+	}
+	if err != nil {
+		return err
+	}
+	for t := range m.ckpt.All() {
+		m.mapped += int64(len(t.Data))
+	}
+	if m.ckpt.Cache() == "" {
+		m.mapped -= converted
+	}
+	return nil
 }
 
 // build makes the decoder's parts from the checkpoint's tensors.
@@ -135,6 +161,7 @@ func (m *Model) build() (err error) {
 		Scale: float32(1 / math.Sqrt(float64(c.HeadDim))), Window: c.SlidingWindow,
 	}}
 	m.env = &op.Env{Backend: m.be}
+	m.dropGraphs()
 	m.params = &Params{be: m.be}
 	m.trainSum, m.evalSum = m.be.NewSum(), m.be.NewSum()
 	l := &loader{m: m}

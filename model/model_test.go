@@ -500,7 +500,7 @@ func TestParams(t *testing.T) {
 	m := tiny(t, model.Options{}, false, nil)
 	adapt(t, m, 0, "q_proj", "o_proj")
 	ps := m.Params()
-	start := ps.Snapshot()
+	start := ps.Snapshot(nil)
 	step := func() []float32 {
 		if _, g := grads(t, m, randomBatch(3)); len(g) != int(ps.Count()) {
 			t.Fatalf("%d gradients, %d parameters", len(g), ps.Count())

@@ -72,10 +72,8 @@ func (ps *Params) Zero() { ps.be.ZeroGrad(ps.raw) }
 // Reset clears the sums of gradients and the optimiser's state: the next step is a first one.
 func (ps *Params) Reset() {
 	ps.Zero()
-	var zeros []float32
-	for _, p := range ps.list {
-		zeros = grow(zeros, p.Len()) // stays zero: nothing writes to it
-		p.p.WriteMoments(zeros, zeros)
+	for _, p := range ps.raw {
+		p.ClearMoments()
 	}
 }
 
@@ -97,13 +95,16 @@ func (ps *Params) AdamW(o AdamW) { ps.be.AdamW(ps.raw, backend.AdamW(o)) }
 // Snapshot is the values of all parameters at one moment.
 type Snapshot struct{ values [][]float32 }
 
-// Snapshot copies all values.
-func (ps *Params) Snapshot() *Snapshot {
-	s := &Snapshot{}
-	for _, p := range ps.list {
-		s.values = append(s.values, p.Values())
+// Snapshot copies all values, into the memory of an earlier snapshot of the same parameters where that is given.
+func (ps *Params) Snapshot(into *Snapshot) *Snapshot {
+	if into == nil {
+		into = &Snapshot{values: make([][]float32, len(ps.list))}
 	}
-	return s
+	for i, p := range ps.list {
+		into.values[i] = grow(into.values[i], p.Len())
+		p.Read(into.values[i])
+	}
+	return into
 }
 
 // Restore sets all values to those of a snapshot of the same parameters.

@@ -114,6 +114,15 @@ func (r *Rope) cache(positions []int32) {
 	r.cos, r.sin = cos, sin
 }
 
+// reserve makes the rows of positions up to n, as far as they are kept.
+func (r *Rope) reserve(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n > 0 {
+		r.cache([]int32{int32(min(n, maxCached) - 1)})
+	}
+}
+
 // inverseFrequencies writes base^(-2i/d) for the pairs i of a head of d.
 func inverseFrequencies(dst []float32, base float32) {
 	d := float32(2 * len(dst))

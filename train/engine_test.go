@@ -130,7 +130,7 @@ func TestSecondRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := m.Params().Snapshot()
+	start := m.Params().Snapshot(nil)
 	var first []train.StepEvent
 	for run := range 2 {
 		m.Params().Restore(start)

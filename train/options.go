@@ -154,7 +154,9 @@ type Plan struct {
 	Epochs                               float64
 	MaxSeqLength                         int
 	TrainableParameters, TotalParameters int64
-	Example                              Example // the first row as the model will see it
+	Example                              Example      // the first row as the model will see it
+	Load                                 model.Load   // the largest micro-batch
+	Memory                               model.Memory // what that takes
 	Warnings                             []string
 }
 

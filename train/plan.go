@@ -16,6 +16,7 @@ const BestDir = "best"
 type limits struct {
 	vocab, positions      int
 	trainable, parameters int64
+	saving                int64 // bytes that Save takes
 	dropout               bool
 	lengthMatters         bool // what a token becomes depends on the length of its row
 }
@@ -76,8 +77,7 @@ func prepare(ctx context.Context, e engine, tok instruct.Tokenizer, data *instru
 	}
 	r.plan.Rows = r.countRows(data)
 	r.plan.Warnings = r.warnings(tok, lim)
-	e.Reserve(r.largestBatch())
-	return r, nil
+	return r, r.fitting(r.load())
 }
 
 func (r *run) countRows(data *instruct.Dataset) Rows {
@@ -133,31 +133,4 @@ func (r *run) warnings(tok instruct.Tokenizer, lim limits) (w []string) {
 		say("the warm-up of %d steps is as long as the run of %d steps: the learning rate does not reach %v", r.schedule.warmup, r.plan.Steps, r.LearningRate)
 	}
 	return w
-}
-
-// lookAhead is the number of epochs whose micro-batches are measured. A larger one after them is run all the same; only
-// its memory is not planned for.
-const lookAhead = 100
-
-// largestBatch is the number of rows of the largest micro-batch, as it is laid out.
-func (r *run) largestBatch() (largest int) {
-	left := r.plan.Steps
-	for epoch := 0; left > 0 && epoch < lookAhead; epoch++ {
-		for part := range slices.Chunk(r.order(epoch), r.PerDeviceTrainBatchSize) {
-			n := 0
-			for _, i := range part {
-				n += len(r.data.List[i].IDs)
-			}
-			if n > largest && r.filler.share {
-				b, _, _ := r.filler.fill(part)
-				n = len(b.Tokens)
-			}
-			largest = max(largest, n)
-		}
-		if !r.Shuffle {
-			break
-		}
-		left -= r.windowsOf(len(r.rows))
-	}
-	return largest
 }

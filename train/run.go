@@ -19,13 +19,14 @@ type engine interface {
 	Loss(ctx context.Context, b *model.Batch) (float64, error)
 	TakeLoss() float64
 	CheckFinite() error
-	Reserve(rows int)
+	Plan(l model.Load) (model.Memory, error)
+	Reserve(l model.Load) (model.Memory, error)
 	// Of model.Params.
 	Zero()
 	Scale(f float64)
 	Norm() float64
 	AdamW(o model.AdamW)
-	Snapshot() *model.Snapshot
+	Snapshot(into *model.Snapshot) *model.Snapshot
 	Restore(s *model.Snapshot)
 	// Of lora.Adapter.
 	Save(dir string) error
@@ -74,7 +75,9 @@ func start(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct
 		r.hooks = append(r.hooks, r.events)
 	}
 	r.hooks = append(r.hooks, o.Hooks...)
-	err = r.train(ctx)
+	if _, err = r.Reserve(r.plan.Load); err == nil {
+		err = r.train(ctx)
+	}
 	if r.events != nil {
 		err = errors.Join(err, r.events.close())
 	}
@@ -307,7 +310,7 @@ func (r *run) keepBest(loss float64) error {
 	}
 	r.result.BestStep, r.result.BestEvalLoss = r.step, loss
 	if r.LoadBestModelAtEnd {
-		r.best = r.Snapshot()
+		r.best = r.Snapshot(r.best)
 	}
 	if r.OutputDir == "" {
 		return nil

@@ -29,6 +29,7 @@ type fake struct {
 	lim           limits
 	saved         map[*model.Snapshot]float64
 	reserved      int
+	limit         int64 // of memory: a byte for each row of a micro-batch
 	forgot        int
 
 	batches  []model.Batch // given to Backward
@@ -87,12 +88,20 @@ func (f *fake) Loss(ctx context.Context, b *model.Batch) (sum float64, err error
 
 func (f *fake) TakeLoss() float64           { l := f.loss; f.loss = 0; return l }
 func (f *fake) CheckFinite() error          { return f.culprit }
-func (f *fake) Reserve(rows int)            { f.reserved = rows }
 func (f *fake) Zero()                       { f.grad = 0 }
 func (f *fake) Scale(by float64)            { f.grad *= by }
 func (f *fake) Norm() float64               { return math.Abs(f.grad) }
 func (f *fake) limits() limits              { return f.lim }
 func (f *fake) sums(l float64, n int) *Sums { return &Sums{Loss: l, LabelTokens: n} }
+
+func (f *fake) Plan(l model.Load) (model.Memory, error) {
+	return model.Memory{Least: int64(l.Rows), Peak: int64(l.Rows), Limit: f.limit, Given: true}, nil
+}
+
+func (f *fake) Reserve(l model.Load) (model.Memory, error) {
+	f.reserved = l.Rows
+	return f.Plan(l)
+}
 
 func (f *fake) AdamW(o model.AdamW) {
 	f.adamw = append(f.adamw, o)
@@ -100,7 +109,7 @@ func (f *fake) AdamW(o model.AdamW) {
 	f.w -= o.LR * f.grad
 }
 
-func (f *fake) Snapshot() *model.Snapshot {
+func (f *fake) Snapshot(*model.Snapshot) *model.Snapshot {
 	s := &model.Snapshot{}
 	f.saved[s] = f.w
 	return s

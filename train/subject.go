@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/biolora/biolora/lora"
@@ -25,12 +24,9 @@ import (
 // and it is finite; the Result then tells how far the run came.
 func Run(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (*Result, error) {
 	if m == nil || a == nil || data == nil {
-		return nil, errors.New("train: a model, an adapter of it and data are needed")
+		return nil, errMissing
 	}
-	if tok == nil {
-		return start(ctx, subject{m, m.Params(), a}, nil, data, o)
-	}
-	return start(ctx, subject{m, m.Params(), a}, tok, data, o)
+	return start(ctx, subject{m, m.Params(), a}, tokenizerOf(tok), data, o)
 }
 
 // subject is a model, what is trained in it, and the adapter that saves it: the engine of real runs.
@@ -73,6 +69,7 @@ func (s subject) limits() limits {
 		positions:  c.MaxPositionEmbeddings,
 		trainable:  s.Count(),
 		parameters: s.Parameters() + s.Count(),
+		saving:     s.SaveBytes(),
 		dropout:    s.Adapter.Config().LoraDropout > 0,
 
 		lengthMatters: c.Rope.Type == "dynamic",

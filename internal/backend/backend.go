@@ -77,6 +77,8 @@ type Param interface {
 	// ReadMoments and WriteMoments copy AdamW's m and v (zeros before the first step).
 	ReadMoments(m, v []float32)
 	WriteMoments(m, v []float32)
+	// ClearMoments makes them what they were before the first step.
+	ClearMoments()
 	// Bytes is the memory held: value, gradient, moments.
 	Bytes() int64
 }
@@ -138,18 +140,27 @@ type Backend interface {
 	// Name says what runs: device, instruction set, arithmetic, threads.
 	Name() string
 	NewBuffer(k Kind, cols int) Buffer
+	// BufferBytes is what Bytes of a new buffer is after Resize(rows).
+	BufferBytes(k Kind, cols, rows int) int64
 	NewWeight(m Matrix) (Weight, error)
 	NewVector(v []float32) Vector
 	NewParam(rows, cols int) Param
 	NewCache(a *Attention) Cache
 	Close() error
 
+	// Reserve makes the memory that operations work in large enough for batches up to n, so that it does not grow later.
+	Reserve(n Need)
+	// ScratchBytes is what that memory takes; ScratchHeld is what there is of it now.
+	ScratchBytes(n Need) int64
+	ScratchHeld() int64
+
 	// Embed gathers x[t] = E[tokens[t]]. (R)
 	Embed(x Buffer, e *Embedding, b *Batch)
 	// EmbedBackward adds dx's rows to e.Train's gradient, in the order of the rows; not for e.Padding.
 	EmbedBackward(e *Embedding, dx Buffer, b *Batch)
 
-	// RMSNorm writes y = g * x * rstd, rstd = 1/sqrt(mean(x²) + eps). y (A), rstd (S) [T, 1], x (R).
+	// RMSNorm writes y = g * x * rstd, rstd = 1/sqrt(mean(x²) + eps). y (A), rstd (S) [T, 1], x (R). Computed again from
+	// the same x it gives the same bits.
 	RMSNorm(y, rstd, x Buffer, g Vector, eps float32)
 	// RMSNormBackward writes dx = add + the gradient of x. dx (R), dy (A), add (R) may be nil.
 	RMSNormBackward(dx, x, rstd, dy, add Buffer, g Vector)
@@ -166,6 +177,8 @@ type Backend interface {
 	// GateUp writes y = silu(g) * u with [g | u] = [gate(x) | up(x)]. y, x, gu are (A); gu [T, 2*Out] and h (as in
 	// Linear) are kept for the backward pass. Where y is nil only gu and h are wanted.
 	GateUp(y, gu, h, x Buffer, gate, up *Linear, b *Batch)
+	// SwiGLU writes the y of GateUp again from its gu, to the bit.
+	SwiGLU(y, gu Buffer)
 	// GateUpBackward writes dx (A), unless it is nil, and adds to the gradients of what is trained.
 	GateUpBackward(dx, x, gu, h, dy Buffer, gate, up *Linear, b *Batch)
 
@@ -176,7 +189,7 @@ type Backend interface {
 	Attention(y, lse, qkv Buffer, a *Attention, b *Batch, c Cache)
 	// AttentionBackward writes dqkv (A), the gradient of qkv (before rotation). Keys and values of a prefix get
 	// gradients from all segments that continue it.
-	AttentionBackward(dqkv, qkv, y, lse, dy Buffer, a *Attention, b *Batch)
+	AttentionBackward(dqkv, qkv, lse, dy Buffer, a *Attention, b *Batch)
 
 	// Gather writes y[i] = x[b.Rows[i]]. (R)
 	Gather(y, x Buffer, b *Batch)
@@ -199,6 +212,18 @@ type Backend interface {
 	SumSquares(ps []Param) float64
 	// AdamW takes one step of decoupled AdamW as PyTorch does it.
 	AdamW(ps []Param, o AdamW)
+}
+
+// Need is the largest batch that a decoder's operations will run on.
+type Need struct {
+	Rows, Selected int // of the batch, and those with a target
+	Keys           int // that a row sees at most
+	Linears        []*Linear
+	Head           *Linear
+	Attention      *Attention
+	Intermediate   int  // columns of gate
+	Param          int  // elements of the largest parameter
+	Backward       bool // and not only forward
 }
 
 // Sum is a float64 accumulator on the device.

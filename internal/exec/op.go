@@ -31,6 +31,16 @@ type Reader interface {
 	Reads(in, buf int) bool
 }
 
+// Cheap is an operation whose matrix is cheaper to compute again than to keep: one pass over memory that is kept
+// anyway, no product. Where the backward pass reads it, it is computed again just before.
+type Cheap interface {
+	// Again writes the matrix to out, to the bit what Run wrote. It reads no input, or buffer of out's others, but
+	// those that AgainReads names; what it writes to the others of out is what they hold.
+	Again(out *Value, in []*Value) error
+	// AgainReads reports whether Again reads buffer buf of input in; in -1 is the output.
+	AgainReads(in, buf int) bool
+}
+
 // Effector is an operation that does more than to write its output: it adds to gradients.
 type Effector interface {
 	Effects() bool

@@ -17,6 +17,8 @@ type Plan struct {
 	Outputs, Grads gorgonia.Nodes
 	// Split separates the passes: what depends on it is the backward pass. nil: there is none.
 	Split *gorgonia.Node
+	// Arena is where the registers live; nil: in one of the VM's own.
+	Arena *Arena
 }
 
 // VM runs one graph. It belongs to one goroutine; VMs that share operations must not run at the same time.
@@ -24,6 +26,8 @@ type VM struct {
 	be    backend.Backend
 	slot  map[int64]int // of each node
 	nodes gorgonia.Nodes
+	rows  []Rows      // of each slot
+	twin  map[int]int // slots of matrices that are computed again -> slots of those they equal
 
 	inputs    []int
 	forward   []instr
@@ -32,10 +36,10 @@ type VM struct {
 	effects   []instr // without: only what trains something
 
 	kept      []bufID // buffers that the backward pass reads
-	registers []Spec
+	arena     *Arena
+	registers []place
 	register  map[bufID]int // of buffers that die within a pass
-	temps     []backend.Buffer
-	bound     map[int]bool // slots of Outputs and Grads
+	bound     map[int]bool  // slots of Outputs and Grads
 
 	own *Frame // of RunAll
 }
@@ -61,14 +65,17 @@ func Compile(be backend.Backend, g *gorgonia.ExprGraph, p Plan) (*VM, error) {
 	if err := hashes(sorted); err != nil {
 		return nil, err
 	}
-	vm := &VM{be: be, slot: map[int64]int{}, register: map[bufID]int{}, bound: map[int]bool{}}
+	vm := &VM{be: be, arena: p.Arena, slot: map[int64]int{}, twin: map[int]int{}, register: map[bufID]int{}, bound: map[int]bool{}}
+	if vm.arena == nil {
+		vm.arena = NewArena(be)
+	}
 	var all []instr
 	back := map[int]bool{}
 	for i := len(sorted) - 1; i >= 0; i-- {
 		n := sorted[i]
 		s := len(vm.nodes)
 		vm.slot[n.ID()] = s
-		vm.nodes = append(vm.nodes, n)
+		vm.nodes, vm.rows = append(vm.nodes, n), append(vm.rows, All)
 		in := instr{dst: s}
 		for _, c := range children(g, n) {
 			cs := vm.slot[c.ID()]
@@ -84,6 +91,7 @@ func Compile(be backend.Backend, g *gorgonia.ExprGraph, p Plan) (*VM, error) {
 			return nil, fmt.Errorf("%v is not an operation of ours", n.Op())
 		}
 		in.op, in.in = op, make([]*Value, len(in.src))
+		vm.rows[s] = vm.rowsOf(op, in.src)
 		all = append(all, in)
 	}
 	outs, grads := vm.mains(p.Outputs), vm.mains(p.Grads)
@@ -98,6 +106,7 @@ func Compile(be backend.Backend, g *gorgonia.ExprGraph, p Plan) (*VM, error) {
 			forward = append(forward, in)
 		}
 	}
+	backward = vm.again(forward, backward)
 	vm.backward = vm.prune(backward, grads)
 	vm.effects = vm.prune(backward, nil)
 	vm.forward = vm.prune(forward, append(outs[:len(outs):len(outs)], vm.reads(vm.backward)...))
@@ -152,8 +161,11 @@ func (vm *VM) reads(is []instr) (r []bufID) {
 	return r
 }
 
-// source follows picks to the buffer that is really read.
+// source follows picks and twins to the buffer that is really read.
 func (vm *VM) source(id bufID) bufID {
+	if s, ok := vm.twin[id.slot]; ok && id.buf > 0 {
+		id.slot = s
+	}
 	for {
 		p, ok := vm.nodes[id.slot].Op().(Picker)
 		if !ok {
@@ -203,7 +215,7 @@ func (vm *VM) allocate() {
 				case forward && keep[id]:
 					vm.kept = append(vm.kept, id)
 				default:
-					vm.register[id] = vm.takeRegister(free, spec)
+					vm.register[id] = vm.takeRegister(free, spec, vm.rows[in.dst])
 					end := max(i, last[id])
 					expire[end] = append(expire[end], id)
 				}
@@ -214,20 +226,19 @@ func (vm *VM) allocate() {
 			free[spec] = append(free[spec], vm.register[id])
 		}
 	}
-	vm.temps = make([]backend.Buffer, len(vm.registers))
-	for i, s := range vm.registers {
-		vm.temps[i] = vm.be.NewBuffer(s.Kind, s.Cols)
-	}
+	vm.arena.hold(vm.registers)
 }
 
 func (vm *VM) spec(id bufID) Spec { return vm.nodes[id.slot].Op().(Op).Outputs()[id.buf] }
 
-func (vm *VM) takeRegister(free map[Spec][]int, s Spec) int {
+func (vm *VM) takeRegister(free map[Spec][]int, s Spec, rows Rows) int {
 	if rs := free[s]; len(rs) > 0 {
+		r := rs[len(rs)-1]
 		free[s] = rs[:len(rs)-1]
-		return rs[len(rs)-1]
+		vm.registers[r].rows = min(vm.registers[r].rows, rows)
+		return r
 	}
-	vm.registers = append(vm.registers, s)
+	vm.registers = append(vm.registers, place{s, countOf(vm.registers, s), rows})
 	return len(vm.registers) - 1
 }
 
@@ -241,11 +252,31 @@ type Frame struct {
 
 // NewFrame makes a frame with memory of its own for what the backward pass reads.
 func (vm *VM) NewFrame() *Frame {
+	return vm.newFrame(func(s Spec, _ Rows) backend.Buffer { return vm.be.NewBuffer(s.Kind, s.Cols) })
+}
+
+// SharedFrame makes a frame whose memory is the arena's, beside the VM's registers: what it holds is lost when another
+// VM of the arena runs (see Undisturbed). There is one such memory, whatever the number of frames.
+func (vm *VM) SharedFrame() *Frame {
+	places := append([]place(nil), vm.registers...)
+	f := vm.newFrame(func(s Spec, rows Rows) backend.Buffer {
+		p := place{s, countOf(places, s), rows}
+		places = append(places, p)
+		vm.arena.hold(places[len(places)-1:])
+		return vm.arena.buffer(p)
+	})
+	f.kept = nil
+	return f
+}
+
+// Undisturbed reports whether no other VM of the arena has run since this one did.
+func (vm *VM) Undisturbed() bool { return vm.arena.last == vm }
+
+func (vm *VM) newFrame(buffer func(Spec, Rows) backend.Buffer) *Frame {
 	f := &Frame{vm: vm, vals: make([]*Value, len(vm.nodes)), drop: make([]*Value, len(vm.nodes))}
 	own := map[bufID]backend.Buffer{}
 	for _, id := range vm.kept {
-		s := vm.spec(id)
-		own[id] = vm.be.NewBuffer(s.Kind, s.Cols)
+		own[id] = buffer(vm.spec(id), vm.rows[id.slot])
 		f.kept = append(f.kept, own[id])
 	}
 	for s, n := range vm.nodes {
@@ -259,12 +290,15 @@ func (vm *VM) NewFrame() *Frame {
 			continue
 		}
 		v := &Value{Bufs: make([]backend.Buffer, len(op.Outputs()))}
+		if original, ok := vm.twin[s]; ok {
+			copy(v.Bufs, f.vals[original].Bufs)
+		}
 		for b := range v.Bufs {
 			id := bufID{s, b}
 			if k, ok := own[id]; ok {
 				v.Bufs[b] = k
 			} else if r, ok := vm.register[id]; ok {
-				v.Bufs[b] = vm.temps[r]
+				v.Bufs[b] = vm.arena.buffer(vm.registers[r])
 			}
 		}
 		f.vals[s] = v
@@ -295,7 +329,7 @@ func (f *Frame) Bind(n *gorgonia.Node, v *Value) {
 // Value returns what a node's value is in this frame. Between passes only what is bound or kept is meaningful.
 func (f *Frame) Value(n *gorgonia.Node) *Value { return f.vals[f.vm.slot[n.ID()]] }
 
-// Bytes is the memory that the frame keeps from the forward to the backward pass.
+// Bytes is the memory of its own that the frame has.
 func (f *Frame) Bytes() (n int64) {
 	for _, b := range f.kept {
 		n += b.Bytes()
@@ -303,29 +337,38 @@ func (f *Frame) Bytes() (n int64) {
 	return n
 }
 
-// Bytes is the memory of the VM's registers, shared by its frames.
-func (vm *VM) Bytes() (n int64) {
-	for _, b := range vm.temps {
-		n += b.Bytes()
+// Reserve makes the frame's own memory large enough for so many rows.
+func (f *Frame) Reserve(rows Counts) {
+	for i, b := range f.kept {
+		b.Resize(rows.of(f.vm.rows[f.vm.kept[i].slot]))
+	}
+}
+
+// FrameBytes is what Bytes of a new frame will be after a run on so many rows.
+func (vm *VM) FrameBytes(rows Counts) (n int64) {
+	for _, id := range vm.kept {
+		s := vm.spec(id)
+		n += vm.be.BufferBytes(s.Kind, s.Cols, rows.of(vm.rows[id.slot]))
 	}
 	return n
 }
 
 // Forward computes the outputs and what the backward pass reads.
-func (vm *VM) Forward(f *Frame) error { return run(vm.forward, f) }
+func (vm *VM) Forward(f *Frame) error { return vm.run(vm.forward, f) }
 
 // Recompute does the part of Forward that the backward pass reads; outputs need not be bound.
-func (vm *VM) Recompute(f *Frame) error { return run(vm.recompute, f) }
+func (vm *VM) Recompute(f *Frame) error { return vm.run(vm.recompute, f) }
 
 // Backward leaves gradients in what is trained, and computes Grads if grads is set.
 func (vm *VM) Backward(f *Frame, grads bool) error {
 	if grads {
-		return run(vm.backward, f)
+		return vm.run(vm.backward, f)
 	}
-	return run(vm.effects, f)
+	return vm.run(vm.effects, f)
 }
 
-func run(is []instr, f *Frame) (err error) {
+func (vm *VM) run(is []instr, f *Frame) (err error) {
+	vm.arena.last = vm
 	at := 0
 	defer mmap.Restore(mmap.PanicOnFault()) // weights lie in mapped files
 	defer func() {

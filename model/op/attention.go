@@ -36,7 +36,7 @@ func (o *Attention) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgon
 	return gorgonia.Nodes{d}, err
 }
 
-// attentionBackward takes dy, the input and the forward output with its log-sums.
+// attentionBackward takes dy, the input and the forward output (for its log-sums).
 type attentionBackward struct {
 	exec.Base
 	forward *Attention
@@ -44,8 +44,10 @@ type attentionBackward struct {
 
 func (o *attentionBackward) Do(in ...gorgonia.Value) (gorgonia.Value, error) { return exec.Do(o, in) }
 
+func (o *attentionBackward) Reads(in, buf int) bool { return in != 2 || buf == 1 }
+
 func (o *attentionBackward) Run(out *exec.Value, in []*exec.Value) error {
 	f := o.forward
-	f.env.Backend.AttentionBackward(out.Main(), in[1].Main(), in[2].Bufs[0], in[2].Bufs[1], in[0].Main(), f.dims, f.env.Batch)
+	f.env.Backend.AttentionBackward(out.Main(), in[1].Main(), in[2].Bufs[1], in[0].Main(), f.dims, f.env.Batch)
 	return nil
 }

@@ -33,6 +33,7 @@ type BlockGraph struct {
 	dy, dx *gorgonia.Node
 	vm     *exec.VM
 	shared *exec.Frame // where layers do not keep what their backward pass reads
+	last   *Block      // whose values shared holds, if no other graph has run since
 	graph  *gorgonia.ExprGraph
 }
 
@@ -44,7 +45,7 @@ func NewBlockGraph(env *Env, d Dims, layers []*Layer, grad bool) (*BlockGraph, e
 	if err := b.forward(layers); err != nil {
 		return nil, err
 	}
-	plan := exec.Plan{Outputs: gorgonia.Nodes{b.y}}
+	plan := exec.Plan{Outputs: gorgonia.Nodes{b.y}, Arena: env.Blocks}
 	if grad {
 		b.dy = exec.Input(b.graph, "dy", d.Hidden)
 		grads, err := exec.Backprop(b.y, b.dy, b.x)
@@ -55,11 +56,8 @@ func NewBlockGraph(env *Env, d Dims, layers []*Layer, grad bool) (*BlockGraph, e
 		plan.Split, plan.Grads = b.dy, grads
 	}
 	var err error
-	if b.vm, err = exec.Compile(env.Backend, b.graph, plan); err != nil {
-		return nil, err
-	}
-	b.shared = b.vm.NewFrame()
-	return b, nil
+	b.vm, err = exec.Compile(env.Backend, b.graph, plan)
+	return b, err
 }
 
 // forward adds the block's operations. The residual stream is [T, d]:
@@ -108,9 +106,6 @@ func (b *BlockGraph) forward(layers []*Layer) (err error) {
 	return err
 }
 
-// Bytes is the memory of the graph's buffers: registers, and the frame for layers that keep nothing.
-func (b *BlockGraph) Bytes() int64 { return b.vm.Bytes() + b.shared.Bytes() }
-
 // Block is one layer in the outer graph.
 type Block struct {
 	exec.Base
@@ -120,11 +115,14 @@ type Block struct {
 }
 
 // NewBlock makes the operation of one layer. With keep, the layer has memory of its own for what its backward pass
-// reads; otherwise the backward pass computes it again from the layer's input.
+// reads; otherwise the backward pass computes it again from the layer's input. The results are the same to the bit.
 func NewBlock(g *BlockGraph, l *Layer, keep bool) *Block {
 	o := &Block{exec.NewBase(g.env.Backend, fmt.Sprintf("layer %d", l.Index), 1, residual(g.dims.Hidden)), g, l, nil}
-	if keep {
+	switch {
+	case keep:
 		o.kept = g.vm.NewFrame()
+	case g.shared == nil:
+		g.shared = g.vm.SharedFrame()
 	}
 	return o
 }
@@ -133,12 +131,17 @@ func (o *Block) Do(in ...gorgonia.Value) (gorgonia.Value, error) { return exec.D
 func (o *Block) Trains() bool                                    { return o.graph.class.Trains() }
 func (o *Block) DiffWRT(n int) []bool                            { return firstOnly(n) }
 
-// Bytes is the memory that the layer keeps for its backward pass, its input apart.
-func (o *Block) Bytes() int64 {
-	if o.kept == nil {
-		return 0
+// Keeps reports whether the layer keeps what its backward pass reads.
+func (o *Block) Keeps() bool { return o.kept != nil }
+
+// KeptBytes is the memory that this takes for so many rows, the layer's input apart.
+func (o *Block) KeptBytes(rows exec.Counts) int64 { return o.graph.vm.FrameBytes(rows) }
+
+// Reserve makes that memory large enough for so many rows.
+func (o *Block) Reserve(rows exec.Counts) {
+	if o.kept != nil {
+		o.kept.Reserve(rows)
 	}
-	return o.kept.Bytes()
 }
 
 // frame points the graph at this layer.
@@ -146,6 +149,9 @@ func (o *Block) frame(x *exec.Value) *exec.Frame {
 	f := o.kept
 	if f == nil {
 		f = o.graph.shared
+	}
+	if !o.graph.vm.Undisturbed() {
+		o.graph.last = nil
 	}
 	o.graph.slot.Layer = o.layer
 	f.Bind(o.graph.x, x)
@@ -155,6 +161,9 @@ func (o *Block) frame(x *exec.Value) *exec.Frame {
 func (o *Block) Run(out *exec.Value, in []*exec.Value) error {
 	f := o.frame(in[0])
 	f.Bind(o.graph.y, out)
+	if o.kept == nil {
+		o.graph.last = o
+	}
 	return o.graph.vm.Forward(f)
 }
 
@@ -177,11 +186,13 @@ func (o *blockBackward) Do(in ...gorgonia.Value) (gorgonia.Value, error) { retur
 func (o *blockBackward) Effects() bool                                   { return o.block.Trains() }
 func (o *blockBackward) OutputOptional() bool                            { return true }
 
-// Run goes without dx where nothing below trains: then only what leads to this layer's own gradients is computed.
+// Run goes without dx where nothing below trains: then only what leads to this layer's own gradients is computed. What
+// the layer did not keep is computed again, unless it is the last of its kind: then it is still there.
 func (o *blockBackward) Run(out *exec.Value, in []*exec.Value) error {
 	g := o.block.graph
 	f := o.block.frame(in[1])
-	if o.block.kept == nil {
+	if o.block.kept == nil && g.last != o.block {
+		g.last = o.block
 		if err := g.vm.Recompute(f); err != nil {
 			return err
 		}

@@ -35,6 +35,13 @@ func (o *GateUp) Run(out *exec.Value, in []*exec.Value) error {
 	return nil
 }
 
+// Again makes the operation a Cheap one: its backward pass reads [gate | up] anyway.
+func (o *GateUp) Again(out *exec.Value, _ []*exec.Value) error {
+	o.env.Backend.SwiGLU(out.Main(), out.Bufs[1])
+	return nil
+}
+func (o *GateUp) AgainReads(in, buf int) bool { return in == -1 && buf == 1 }
+
 func (o *GateUp) DiffWRT(n int) []bool { return firstOnly(n) }
 
 func (o *GateUp) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {

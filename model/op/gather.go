@@ -20,6 +20,7 @@ func NewGather(env *Env, cols int) *Gather {
 
 func (o *Gather) Do(in ...gorgonia.Value) (gorgonia.Value, error) { return exec.Do(o, in) }
 func (o *Gather) DiffWRT(n int) []bool                            { return firstOnly(n) }
+func (o *Gather) Selects() exec.Rows                              { return exec.Selected }
 
 func (o *Gather) Run(out *exec.Value, in []*exec.Value) error {
 	o.env.Backend.Gather(out.Main(), in[0].Main(), o.env.Batch)
@@ -37,6 +38,7 @@ type gatherBackward struct {
 }
 
 func (o *gatherBackward) Do(in ...gorgonia.Value) (gorgonia.Value, error) { return exec.Do(o, in) }
+func (o *gatherBackward) Selects() exec.Rows                              { return exec.All }
 
 func (o *gatherBackward) Run(out *exec.Value, in []*exec.Value) error {
 	o.env.Backend.GatherBackward(out.Main(), in[0].Main(), o.env.Batch)

@@ -15,6 +15,7 @@ type Env struct {
 	Backend backend.Backend
 	Batch   *backend.Batch
 	Sum     backend.Sum // where the losses go
+	Blocks  *exec.Arena // where the blocks' graphs have their registers; nil: each in its own
 }
 
 // Dims are the sizes of a decoder block.
@@ -34,6 +35,11 @@ type Layer struct {
 	Gate, Up  *backend.Linear
 	Down      []*backend.Linear // one
 	Cache     backend.Cache     // while generating
+}
+
+// Linears returns the projections in the order of the layer.
+func (l *Layer) Linears() []*backend.Linear {
+	return append(append(append([]*backend.Linear{}, l.QKV...), l.O[0], l.Gate, l.Up), l.Down...)
 }
 
 // Slot is where the operations of a block find the layer they run for.

@@ -95,8 +95,7 @@ func (be *Backend) Attention(y, lse, qkv backend.Buffer, a *backend.Attention, b
 
 // AttentionBackward recomputes the scores from lse and writes the gradient of qkv. A tree of segments that share
 // prefixes is one piece of work for each key head, so that the gradients of its keys add up in the segments' order.
-// It does not need y.
-func (be *Backend) AttentionBackward(dqkv, qkv, _, lse, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
+func (be *Backend) AttentionBackward(dqkv, qkv, lse, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
 	t := &be.attention
 	t.lse, t.dy, t.dqkv = mat(lse), mat(dy), mat(dqkv)
 	mustEqual("columns of attention's gradient", t.dy.cols, a.OutCols())

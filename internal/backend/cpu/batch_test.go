@@ -98,7 +98,7 @@ func attend(be *Backend, a *backend.Attention, b *backend.Batch, qkv, dy []float
 	in, grad := filledWith(be, activation, a.QKVCols(), qkv), filledWith(be, activation, a.OutCols(), dy)
 	out, lse, dqkv := be.NewBuffer(activation, a.OutCols()), be.NewBuffer(stat, a.Heads), be.NewBuffer(activation, a.QKVCols())
 	be.Attention(out, lse, in, a, b, nil)
-	be.AttentionBackward(dqkv, in, out, lse, grad, a, b)
+	be.AttentionBackward(dqkv, in, lse, grad, a, b)
 	return read(out), read(dqkv)
 }
 
@@ -136,7 +136,7 @@ func TestOneKey(t *testing.T) {
 		qkv, dy := w.filled(activation, n, a.QKVCols(), 3), w.filled(activation, n, a.OutCols(), 1)
 		y, lse, d := w.buffer(activation, a.OutCols()), w.buffer(stat, a.Heads), w.buffer(activation, a.QKVCols())
 		w.be.Attention(y, lse, qkv, a, b, nil)
-		w.be.AttentionBackward(d, qkv, y, lse, dy, a, b)
+		w.be.AttentionBackward(d, qkv, lse, dy, a, b)
 		values := a.QKVCols() - a.KVHeads*a.HeadDim
 		for i, v := range read(d) {
 			if zero := i%a.QKVCols() < values; zero != (v == 0) {

@@ -121,7 +121,7 @@ func benchAttention(b *testing.B, backward bool) {
 		w.be.Attention(y, lse, qkv, a, batch, nil)
 		return func() {
 			if backward {
-				w.be.AttentionBackward(d, qkv, y, lse, dy, a, batch)
+				w.be.AttentionBackward(d, qkv, lse, dy, a, batch)
 			} else {
 				w.be.Attention(y, lse, qkv, a, batch, nil)
 			}

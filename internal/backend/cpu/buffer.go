@@ -30,6 +30,14 @@ func (be *Backend) NewBuffer(k backend.Kind, cols int) backend.Buffer {
 	return b
 }
 
+// BufferBytes is the memory of a buffer of so many rows.
+func (be *Backend) BufferBytes(k backend.Kind, cols, rows int) int64 {
+	return 4 * int64(wholeSteps(rows)) * int64(leading(k, cols))
+}
+
+// wholeSteps rounds up what memory grows by.
+func wholeSteps(rows int) int { return (rows + rowStep - 1) / rowStep * rowStep }
+
 // Kind is what the buffer was made for.
 func (b *Buffer) Kind() backend.Kind { return b.kind }
 
@@ -48,7 +56,7 @@ func (b *Buffer) Resize(rows int) {
 	if n := rows * b.ld; n <= cap(b.v) {
 		b.v = b.v[:n]
 	} else {
-		b.v = floats((rows + rowStep - 1) / rowStep * rowStep * b.ld)[:n]
+		b.v = floats(wholeSteps(rows) * b.ld)[:n]
 	}
 	if b.poison {
 		for i := range b.v {
@@ -57,11 +65,11 @@ func (b *Buffer) Resize(rows int) {
 	}
 }
 
-// shape makes the buffer [rows, cols]: scratch serves operations of different widths. Where it must grow it grows by
-// a quarter more, since decoding asks for a little more with every token.
+// shape makes the buffer [rows, cols]: scratch serves operations of different widths. Where it must grow again it grows
+// by a quarter more, since decoding asks for a little more with every token.
 func (b *Buffer) shape(rows, cols int) {
 	b.cols, b.ld = cols, leading(b.kind, cols)
-	if n := rows * b.ld; n > cap(b.v) {
+	if n := rows * b.ld; n > cap(b.v) && cap(b.v) > 0 {
 		b.v = floats(n + n/4)
 	}
 	b.Resize(rows)

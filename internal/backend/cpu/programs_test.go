@@ -131,17 +131,19 @@ func recomputeProgram(w *world) (func(), func()) {
 	ls := []*backend.Linear{w.linear(spec{in: in, out: out, r: 3, dropout: 0.2, bias: true}, 1), w.linear(spec{in: in, out: out, r: 5}, 2)}
 	b := w.rows(n)
 	x, dy, dgu := w.filled(activation, n, in, 1), w.filled(activation, n, out, 1), w.filled(activation, n, 2*out, 1)
-	h, gu := w.buffer(stat, 12), w.buffer(activation, 2*out)
+	h, gu, y := w.buffer(stat, 12), w.buffer(activation, 2*out), w.buffer(activation, out)
 	dx, dx2 := w.buffer(activation, in), w.buffer(activation, in)
 	run := func() {
 		w.be.Linear(nil, h, x, nil, ls, b)
 		w.be.LinearBackward(dx, x, h, dgu, ls, b)
 		w.be.GateUp(nil, gu, h, x, ls[0], ls[1], b)
+		w.be.SwiGLU(y, gu)
 		w.be.GateUpBackward(dx2, x, gu, h, dy, ls[0], ls[1], b)
 	}
 	return run, func() {
 		w.look("dx", dx)
 		w.look("gu", gu)
+		w.look("swiglu", y)
 		w.look("gateup dx", dx2)
 		w.lookLinear(ls[0])
 		w.lookLinear(ls[1])
@@ -217,7 +219,7 @@ func attentionProgram(a backend.Attention, segments []backend.Segment) program {
 		y, lse, d := w.buffer(activation, a.OutCols()), w.buffer(stat, a.Heads), w.buffer(activation, a.QKVCols())
 		run := func() {
 			w.be.Attention(y, lse, qkv, &a, b, nil)
-			w.be.AttentionBackward(d, qkv, y, lse, dy, &a, b)
+			w.be.AttentionBackward(d, qkv, lse, dy, &a, b)
 		}
 		return run, func() {
 			w.look("y", y)

@@ -11,12 +11,16 @@ func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, 
 	mustEqual("columns of up", up.Out, gate.Out)
 	be.pair = [2]*backend.Linear{gate, up}
 	be.linear(mat(gu), mat(h), mat(x), nil, be.pair[:], b, nil)
-	if y == nil {
-		return
+	if y != nil {
+		be.SwiGLU(y, gu)
 	}
+}
+
+// SwiGLU writes y = silu(g) * u of gu = [g | u].
+func (be *Backend) SwiGLU(y, gu backend.Buffer) {
 	t := &be.swiglu
 	*t = swigluTask{unit: be.unit, y: mat(y), gu: mat(gu)}
-	mustEqual("columns of swiglu", t.y.cols, gate.Out)
+	mustEqual("columns of gate and up", t.gu.cols, 2*t.y.cols)
 	t.y.Resize(t.gu.rows)
 	be.rows(t.gu.rows, t)
 }

@@ -146,6 +146,12 @@ func (p *Param) WriteMoments(m, v []float32) {
 	copyAll(p.v, v)
 }
 
+// ClearMoments sets AdamW's moments to zeros, where there are any.
+func (p *Param) ClearMoments() {
+	clear(p.m)
+	clear(p.v)
+}
+
 func (p *Param) needMoments() {
 	if p.m == nil {
 		p.m, p.v = floats(len(p.value)), floats(len(p.value))

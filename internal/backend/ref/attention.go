@@ -137,7 +137,7 @@ func (*Backend) Attention(y, lse, qkv backend.Buffer, a *backend.Attention, b *b
 	}
 }
 
-func (*Backend) AttentionBackward(dqkv, qkv, _, _, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
+func (*Backend) AttentionBackward(dqkv, qkv, _, dy backend.Buffer, a *backend.Attention, b *backend.Batch) {
 	in, dout := mat(qkv), mat(dy)
 	d := mat(dqkv)
 	d.Resize(in.rows)

@@ -227,9 +227,12 @@ func axpy(y []float64, a float64, x []float64) {
 
 func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, b *backend.Batch) {
 	be.Linear(gu, h, x, nil, []*backend.Linear{gate, up}, b)
-	if y == nil {
-		return
+	if y != nil {
+		be.SwiGLU(y, gu)
 	}
+}
+
+func (*Backend) SwiGLU(y, gu backend.Buffer) {
 	out, in := mat(y), mat(gu)
 	out.Resize(in.rows)
 	for t := range in.rows {

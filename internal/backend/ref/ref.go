@@ -26,6 +26,15 @@ func (*Backend) Name() string { return "ref float64" }
 // Close does nothing.
 func (*Backend) Close() error { return nil }
 
+// Reserve does nothing: the operations allocate as they go.
+func (*Backend) Reserve(backend.Need) {}
+
+// ScratchBytes is not counted.
+func (*Backend) ScratchBytes(backend.Need) int64 { return 0 }
+
+// ScratchHeld is not counted either.
+func (*Backend) ScratchHeld() int64 { return 0 }
+
 // Matrix is a float64 matrix, row-major: a buffer, a weight or a parameter's value.
 type Matrix struct {
 	kind       backend.Kind
@@ -78,6 +87,11 @@ func mustLen(got, want int) {
 
 func (*Backend) NewBuffer(k backend.Kind, cols int) backend.Buffer {
 	return &Matrix{kind: k, cols: cols}
+}
+
+// BufferBytes is the memory of the matrix's elements.
+func (*Backend) BufferBytes(_ backend.Kind, cols, rows int) int64 {
+	return 8 * int64(rows) * int64(cols)
 }
 
 // NewWeight widens the matrix to float64.
@@ -147,6 +161,12 @@ func (p *Param) WriteGrad(src []float32) {
 	for i, g := range src {
 		p.Grad[i] = float64(g)
 	}
+}
+
+// ClearMoments sets AdamW's moments to zeros.
+func (p *Param) ClearMoments() {
+	clear(p.m)
+	clear(p.v)
 }
 
 // ReadMoments copies AdamW's moments out.
