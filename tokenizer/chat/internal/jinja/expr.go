@@ -1,5 +1,7 @@
 package jinja
 
+import "fmt"
+
 type expr interface {
 	eval(r *run, s *scope) any
 }
@@ -40,7 +42,8 @@ func (e *condExpr) eval(r *run, s *scope) any {
 		return e.then.eval(r, s)
 	}
 	if e.orElse == nil {
-		return &undefined{hint: "the inline if-expression evaluated to false and no else section was defined."}
+		return &undefined{hint: fmt.Sprintf(
+			"the inline if-expression on line %d evaluated to false and no else section was defined.", e.line)}
 	}
 	return e.orElse.eval(r, s)
 }

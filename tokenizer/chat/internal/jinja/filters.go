@@ -170,53 +170,67 @@ func attrFilter(r *run, v any, a args) any {
 // batch makes lists of so many elements each.
 func batch(r *run, v any, a args) any {
 	b := a.bind(r, "batch", 1, "linecount", "fill_with")
-	n := r.index(b[0], "batch")
-	next := r.iterate(v)
-	ended := false
-	return &iterator{"generator", func() (any, bool) {
-		var items []any
-		for !ended && (len(items) < n || n <= 0) {
-			item, ok := next()
-			if ended = !ok; ok {
-				r.step(1)
-				r.alloc(32)
-				items = append(items, item)
+	return r.generator(func() func() (any, bool) {
+		n, next, ended := r.index(b[0], "batch"), r.iterate(v), false
+		return func() (any, bool) {
+			var items []any
+			for !ended && (len(items) < n || n <= 0) {
+				item, ok := next()
+				if ended = !ok; ok {
+					r.step(1)
+					r.alloc(32)
+					items = append(items, item)
+				}
 			}
+			if len(items) == 0 {
+				return nil, false
+			}
+			if fill := orNone(b[1]); fill != nil && len(items) < n {
+				items = append(items, r.repeated([]any{fill}, n-len(items))...)
+			}
+			return &List{items}, true
 		}
-		if len(items) == 0 {
-			return nil, false
-		}
-		if fill := orNone(b[1]); fill != nil && len(items) < n {
-			items = append(items, r.repeated([]any{fill}, n-len(items))...)
-		}
-		return &List{items}, true
-	}}
+	})
 }
 
 // sliceFilter makes so many lists.
 func sliceFilter(r *run, v any, a args) any {
 	b := a.bind(r, "slice", 1, "slices", "fill_with")
-	n := r.index(b[0], "slice")
-	items := r.elements(v, -1)
-	if n == 0 {
-		r.fail("integer division or modulo by zero")
-	}
-	i, at := 0, 0
+	return r.generator(func() func() (any, bool) {
+		items := r.elements(v, -1)
+		n := r.index(b[0], "slice")
+		if n == 0 {
+			r.fail("integer division or modulo by zero")
+		}
+		i, at := 0, 0
+		return func() (any, bool) {
+			if i >= n {
+				return nil, false
+			}
+			size := len(items) / n
+			extra := i < len(items)%n
+			if extra {
+				size++
+			}
+			r.step(1)
+			part := r.appended(items[at:at+size], nil)
+			if fill := orNone(b[1]); fill != nil && !extra {
+				part = append(part, fill)
+			}
+			i, at = i+1, at+size
+			return &List{part}, true
+		}
+	})
+}
+
+// generator is an iterator that begins its work when the first element is read.
+func (r *run) generator(start func() func() (any, bool)) *iterator {
+	var next func() (any, bool)
 	return &iterator{"generator", func() (any, bool) {
-		if i >= n {
-			return nil, false
+		if next == nil {
+			next = start()
 		}
-		size := len(items) / n
-		extra := i < len(items)%n
-		if extra {
-			size++
-		}
-		part := r.appended(items[at:at+size], nil)
-		if fill := orNone(b[1]); fill != nil && !extra {
-			part = append(part, fill)
-		}
-		i, at = i+1, at+size
-		return &List{part}, true
+		return next()
 	}}
 }
 
@@ -288,7 +302,7 @@ func lastOf(r *run, v any, a args) any {
 // reversed gives the elements of a sequence from its end.
 func (r *run) reversed(v any) func() (any, bool) {
 	switch w := v.(type) {
-	case *iterator, *loop, *undefined:
+	case *iterator, *loop:
 	case string, markup:
 		s, _ := plain(w)
 		return (&List{r.elements(like(v, reverseText(s)), -1)}).iterate()
@@ -471,23 +485,23 @@ func sortFilter(r *run, v any, a args) any {
 
 func unique(r *run, v any, a args) any {
 	b := a.bind(r, "unique", 0, "case_sensitive", "attribute")
-	key := r.keyOf(b[1], b[0])
-	next := r.iterate(v)
-	seen := NewDict()
-	return &iterator{"generator", func() (any, bool) {
-		for {
-			item, ok := next()
-			if !ok {
-				return nil, false
-			}
-			r.step(1)
-			k := key(item)
-			if _, ok := seen.get(r.hash(k)); !ok {
-				r.put(seen, k, nil)
-				return item, true
+	return r.generator(func() func() (any, bool) {
+		key, next, seen := r.keyOf(b[1], b[0]), r.iterate(v), NewDict()
+		return func() (any, bool) {
+			for {
+				item, ok := next()
+				if !ok {
+					return nil, false
+				}
+				r.step(1)
+				k := key(item)
+				if _, ok := seen.get(r.hash(k)); !ok {
+					r.put(seen, k, nil)
+					return item, true
+				}
 			}
 		}
-	}}
+	})
 }
 
 // extreme is the smallest or largest element.
@@ -566,16 +580,16 @@ func indent(r *run, v any, a args) any {
 
 func itemsOf(r *run, v any, a args) any {
 	a.bind(r, "items", 0)
-	switch v := v.(type) {
-	case *undefined:
-		return &iterator{"generator", counted(0, nil)}
-	case *Dict:
-		return &iterator{"generator", r.iterate(&view{v, "items"})}
-	}
-	return &iterator{"generator", func() (any, bool) {
+	return r.generator(func() func() (any, bool) {
+		switch v := v.(type) {
+		case *undefined:
+			return counted(0, nil)
+		case *Dict:
+			return r.iterate(&view{v, "items"})
+		}
 		r.fail("Can only get item pairs from a mapping.")
-		return nil, false
-	}}
+		return nil
+	})
 }
 
 func joinFilter(r *run, v any, a args) any {
@@ -614,26 +628,24 @@ func mapFilter(r *run, v any, a args) any {
 
 // lazily changes or drops the elements of v as they are read; what does so is prepared when the first is.
 func (r *run) lazily(v any, prepare func() func(any) (any, bool)) *iterator {
-	var next func() (any, bool)
-	var f func(any) (any, bool)
-	return &iterator{"generator", func() (any, bool) {
-		if next == nil {
-			if !r.truth(v) {
-				return nil, false
-			}
-			f, next = prepare(), r.iterate(v)
+	return r.generator(func() func() (any, bool) {
+		if !r.truth(v) {
+			return counted(0, nil)
 		}
-		for {
-			item, ok := next()
-			if !ok {
-				return nil, false
-			}
-			r.step(1)
-			if out, ok := f(item); ok {
-				return out, true
+		f, next := prepare(), r.iterate(v)
+		return func() (any, bool) {
+			for {
+				item, ok := next()
+				if !ok {
+					return nil, false
+				}
+				r.step(1)
+				if out, ok := f(item); ok {
+					return out, true
+				}
 			}
 		}
-	}}
+	})
 }
 
 // selected keeps the elements for which a test, or their truth, has the answer want.
@@ -777,10 +789,10 @@ func truncate(r *run, v any, a args) any {
 	if leeway < 0 {
 		r.fail("expected leeway >= 0, got %d", leeway)
 	}
-	s := r.needText(v)
-	if r.runes(s) <= length+leeway {
+	if n, ok := r.length(v); ok && n <= length+leeway {
 		return v
 	}
+	s := r.needText(v)
 	s = r.sliceText(s, [3]any{nil, int64(length - r.runes(end))})
 	if b[1] == missing || !r.truth(b[1]) {
 		if i := strings.LastIndexByte(s, ' '); i >= 0 {

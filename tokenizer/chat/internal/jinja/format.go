@@ -489,7 +489,7 @@ func general(f float64, verb byte, precision int, alt bool) string {
 func (r *run) printf(s string, v any, safe bool) string {
 	p := &printer{r: r, args: []any{v}, safe: safe}
 	if t, ok := v.(*tuple); ok {
-		p.args, p.tuple = t.items, true
+		p.args = t.items
 	}
 	p.dict, _ = v.(*Dict)
 	t := &text{r: r}
@@ -503,19 +503,27 @@ func (r *run) printf(s string, v any, safe bool) string {
 		r.step(1)
 		s = p.verb(t, s[i+1:])
 	}
-	if _, sequence := v.(*List); p.used < len(p.args) && p.dict == nil && (p.tuple || !sequence) {
+	if p.used < len(p.args) && !subscriptable(v) {
 		r.fail("not all arguments converted during string formatting")
 	}
 	return string(t.b)
 }
 
+// subscriptable reports whether Python takes v for the mapping of a % that names no argument.
+func subscriptable(v any) bool {
+	switch v.(type) {
+	case *Dict, *List, *rangeValue, *undefined:
+		return true
+	}
+	return false
+}
+
 type printer struct {
-	r     *run
-	args  []any
-	tuple bool
-	used  int
-	dict  *Dict
-	safe  bool
+	r    *run
+	args []any
+	used int
+	dict *Dict
+	safe bool
 }
 
 func (p *printer) next() any {

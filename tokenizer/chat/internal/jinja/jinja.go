@@ -62,6 +62,7 @@ func (e *Raised) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Me
 // Template is a parsed template. It may be used by several goroutines at once.
 type Template struct {
 	body   []stmt
+	frame  *frame
 	size   int
 	blocks bool
 }
@@ -116,7 +117,7 @@ func (t *Template) Render(ctx context.Context, in Input) (out Output, err error)
 		}
 	}()
 	r.check()
-	r.body(&scope{}, t.body)
+	r.body(newScope(nil, t.frame), t.body)
 	return Output{string(r.root.b), r.parts, r.generated, r.captured}, nil
 }
 

@@ -35,8 +35,13 @@ func Parse(src string) (t *Template, err error) {
 			t, err = nil, p.errs
 		}
 	}()
+	root := p.newFrame()
+	p.frame = root
 	body, _ := p.body()
-	return &Template{body, len(src), p.generation}, nil
+	for _, f := range slices.Backward(p.frames) { // those within before those around them
+		f.decide()
+	}
+	return &Template{body, root, len(src), p.generation}, nil
 }
 
 func invalidAt(s string) int {
@@ -61,6 +66,8 @@ type parser struct {
 	unknown    []*Error // filters and tests of this tag, unless they turn out to stand in a condition
 	loops      int      // for loops around, within the same macro
 	generation bool
+	frame      *frame // of the body that is read
+	frames     []*frame
 	special    [len(specialNames)]bool // which of them the body of the macro reads
 }
 
@@ -242,19 +249,19 @@ func (p *parser) closed(name string, line int) []stmt {
 	return body
 }
 
-// inner runs f for a body with variables of its own.
-func (p *parser) inner(f func()) {
+// inner reads a body with variables of its own.
+func (p *parser) inner(f *frame, read func()) {
 	soft := p.soft
 	p.soft = false
-	f()
+	p.within(f, read)
 	p.soft = soft
 }
 
 // inMacro is inner for a body that is called: loops around it are not its own.
-func (p *parser) inMacro(f func()) {
+func (p *parser) inMacro(f *frame, read func()) {
 	loops, special := p.loops, p.special
 	p.loops, p.special = 0, [len(specialNames)]bool{}
-	p.inner(f)
+	p.inner(f, read)
 	p.loops = loops
 	for i := range special {
 		p.special[i] = p.special[i] || special[i]
@@ -332,20 +339,29 @@ func (p *parser) forLoop(line int) stmt {
 		}
 		s.iter = p.tuple(false, false)
 		if p.skipName("if") {
-			s.test = p.expr()
+			s.testFrame = p.newFrame()
+			p.within(s.testFrame, func() {
+				p.store(s.target)
+				s.test = p.expr()
+			})
 		}
 		s.recursive = p.skipName("recursive")
 	})
+	s.frame, s.elseFrame = p.newFrame(), p.newFrame()
 	end := ""
-	p.inner(func() {
+	p.inner(s.frame, func() {
+		p.frame.mentions("loop")
+		p.store(s.target)
 		p.loops++
 		s.body, end = p.inBlock("for", line, "else", "endfor")
 		p.loops--
-		if end == "else" {
+	})
+	if end == "else" {
+		p.inner(s.elseFrame, func() {
 			p.guard(func() { p.end(tokBlockEnd) })
 			s.orElse, end = p.inBlock("for", line, "endfor")
-		}
-	})
+		})
+	}
 	if end != "" {
 		p.guard(func() { p.end(tokBlockEnd) })
 	}
@@ -364,8 +380,9 @@ func names(target expr, name string) bool {
 }
 
 func (p *parser) ifElse(line int) stmt {
-	soft := p.soft
+	soft, f := p.soft, p.frame
 	p.soft = true
+	f.branches++
 	s := &ifElse{}
 	end := "elif"
 	for end == "elif" {
@@ -383,6 +400,7 @@ func (p *parser) ifElse(line int) stmt {
 		p.guard(func() { p.end(tokBlockEnd) })
 	}
 	p.soft = soft
+	f.branches--
 	return s
 }
 
@@ -398,20 +416,22 @@ func (p *parser) set(line int) stmt {
 		block = true
 		s.value = p.filters(&captured{}, false)
 	})
+	p.store(s.target)
 	if !block {
 		return s
 	}
-	b := &setBlock{target: s.target, value: s.value, line: line}
-	p.inner(func() { b.body = p.closed("set", line) })
+	b := &setBlock{target: s.target, value: s.value, frame: p.newFrame(), line: line}
+	p.inner(b.frame, func() { b.body = p.closed("set", line) })
 	return b
 }
 
 func (p *parser) macro(line int) stmt {
-	m := &macroDef{line: line}
+	m := &macroDef{line: line, frame: p.newFrame()}
 	p.head(func() {
 		m.name = p.name()
 		p.assignable(m.name, line)
-		p.signature(m)
+		p.frame.assigns(m.name)
+		p.within(m.frame, func() { p.signature(m) })
 	})
 	p.macroBody(m, "macro")
 	return m
@@ -419,7 +439,7 @@ func (p *parser) macro(line int) stmt {
 
 // macroBody reads what a macro writes.
 func (p *parser) macroBody(m *macroDef, tag string) {
-	p.inMacro(func() {
+	p.inMacro(m.frame, func() {
 		m.body = p.closed(tag, m.line)
 		m.reads = p.special
 	})
@@ -438,6 +458,7 @@ func (p *parser) signature(m *macroDef) {
 		line := p.line()
 		name := p.name()
 		p.assignable(name, line)
+		p.frame.names[name] = false
 		if slices.ContainsFunc(m.params, func(q param) bool { return q.name == name }) {
 			p.fail(line, "the argument %q is there twice", name)
 		}
@@ -453,10 +474,10 @@ func (p *parser) signature(m *macroDef) {
 }
 
 func (p *parser) callBlock(line int) stmt {
-	s := &callBlock{line: line, caller: &macroDef{name: "caller", line: line}}
+	s := &callBlock{line: line, caller: &macroDef{name: "caller", line: line, frame: p.newFrame()}}
 	p.head(func() {
 		if p.isOp("(") {
-			p.signature(s.caller)
+			p.within(s.caller.frame, func() { p.signature(s.caller) })
 		}
 		e := p.expr()
 		c, ok := e.(*callExpr)
@@ -470,14 +491,14 @@ func (p *parser) callBlock(line int) stmt {
 }
 
 func (p *parser) filterBlock(line int) stmt {
-	s := &filterBlock{line: line}
+	s := &filterBlock{line: line, frame: p.newFrame()}
 	p.head(func() { s.value = p.filters(&captured{}, true) })
-	p.inner(func() { s.body = p.closed("filter", line) })
+	p.inner(s.frame, func() { s.body = p.closed("filter", line) })
 	return s
 }
 
 func (p *parser) with(line int) stmt {
-	s := &with{}
+	s := &with{frame: p.newFrame()}
 	p.head(func() {
 		for p.peek(0).kind != tokBlockEnd {
 			if len(s.targets) > 0 {
@@ -491,7 +512,12 @@ func (p *parser) with(line int) stmt {
 			s.targets, s.values = append(s.targets, t), append(s.values, p.expr())
 		}
 	})
-	p.inner(func() { s.body = p.closed("with", line) })
+	p.inner(s.frame, func() {
+		for _, t := range s.targets {
+			p.store(t)
+		}
+		s.body = p.closed("with", line)
+	})
 	return s
 }
 
@@ -509,9 +535,9 @@ func (p *parser) print(line int) stmt {
 
 func (p *parser) generated(line int) stmt {
 	p.generation = true
-	s := &generation{}
+	s := &generation{frame: p.newFrame()}
 	p.head(func() {})
-	p.inMacro(func() { s.body = p.closed("generation", line) })
+	p.inMacro(s.frame, func() { s.body = p.closed("generation", line) })
 	return s
 }
 
@@ -604,10 +630,9 @@ func (p *parser) tuple(condition, parentheses bool) expr {
 // expr reads an expression, which may be a conditional one.
 func (p *parser) expr() expr {
 	defer p.deeper()()
-	depth, unknown := p.depth, len(p.unknown)
+	depth, unknown, line := p.depth, len(p.unknown), p.line()
 	e := p.or()
-	for p.isName("if") {
-		line := p.next().line
+	for p.skipName("if") {
 		p.unknown = p.unknown[:unknown]
 		p.deepen(1)
 		soft := p.soft
@@ -756,6 +781,7 @@ func (p *parser) primary() expr {
 		if i := slices.Index(specialNames[:], t.text); i >= 0 {
 			p.special[i] = true
 		}
+		p.frame.mentions(t.text)
 		return &nameExpr{t.text, t.line}
 	case tokString:
 		return p.strings()
@@ -881,17 +907,24 @@ func (p *parser) subscript(e expr) expr {
 	p.expectOp("]")
 	if len(args) != 1 {
 		for _, a := range args {
-			if _, ok := a.(*sliceExpr); ok {
+			if isBareSlice(a) {
 				p.fail(line, "a slice with several indices")
 			}
 		}
 		return &itemExpr{e, &tupleExpr{items: args, line: line}, line}
 	}
-	if s, ok := args[0].(*sliceExpr); ok {
+	if isBareSlice(args[0]) {
+		s := args[0].(*sliceExpr)
 		s.of = e
 		return s
 	}
 	return &itemExpr{e, args[0], line}
+}
+
+// isBareSlice reports whether an index is a slice, and not an expression that ends in one.
+func isBareSlice(e expr) bool {
+	s, ok := e.(*sliceExpr)
+	return ok && s.of == nil
 }
 
 // index reads one index, or a slice.

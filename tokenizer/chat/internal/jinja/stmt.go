@@ -13,34 +13,6 @@ type stmt interface {
 	exec(r *run, s *scope) flow
 }
 
-// scope holds the variables of a body.
-type scope struct {
-	outer  *scope
-	names  []string
-	values []any
-}
-
-func (s *scope) get(name string) (any, bool) {
-	for ; s != nil; s = s.outer {
-		for i, n := range s.names {
-			if n == name {
-				return s.values[i], true
-			}
-		}
-	}
-	return nil, false
-}
-
-func (s *scope) set(name string, v any) {
-	for i, n := range s.names {
-		if n == name {
-			s.values[i] = v
-			return
-		}
-	}
-	s.names, s.values = append(s.names, name), append(s.values, v)
-}
-
 // body runs statements.
 func (r *run) body(s *scope, body []stmt) flow {
 	for _, st := range body {
@@ -151,20 +123,20 @@ func (captured) eval(_ *run, s *scope) any {
 }
 
 // captureBody runs a body with variables of its own and applies filters to what it writes.
-func (r *run) captureBody(s *scope, body []stmt, filters expr) any {
-	inner := &scope{outer: s}
-	text := r.capture(func() { r.body(inner, body) })
-	return filters.eval(r, &scope{outer: s, names: []string{capturedName}, values: []any{text}})
+func (r *run) captureBody(s *scope, body []stmt, f *frame, filters expr) any {
+	text := r.capture(func() { r.body(newScope(s, f), body) })
+	return filters.eval(r, &scope{outer: s, frame: f, names: []string{capturedName}, values: []any{text}})
 }
 
 type setBlock struct {
 	target, value expr
 	body          []stmt
+	frame         *frame
 	line          int
 }
 
 func (b *setBlock) exec(r *run, s *scope) flow {
-	v := r.captureBody(s, b.body, b.value)
+	v := r.captureBody(s, b.body, b.frame, b.value)
 	r.line = b.line
 	r.assign(s, b.target, v)
 	return flowNext
@@ -173,11 +145,12 @@ func (b *setBlock) exec(r *run, s *scope) flow {
 type filterBlock struct {
 	value expr
 	body  []stmt
+	frame *frame
 	line  int
 }
 
 func (b *filterBlock) exec(r *run, s *scope) flow {
-	v := r.captureBody(s, b.body, b.value)
+	v := r.captureBody(s, b.body, b.frame, b.value)
 	r.line = b.line
 	r.write(r.str(v))
 	return flowNext
@@ -186,10 +159,11 @@ func (b *filterBlock) exec(r *run, s *scope) flow {
 type with struct {
 	targets, values []expr
 	body            []stmt
+	frame           *frame
 }
 
 func (w *with) exec(r *run, s *scope) flow {
-	inner := &scope{outer: s}
+	inner := newScope(s, w.frame)
 	for i, value := range w.values { // all in the outer variables
 		r.assign(inner, w.targets[i], value.eval(r, s))
 	}
@@ -197,12 +171,15 @@ func (w *with) exec(r *run, s *scope) flow {
 }
 
 // generation is a block whose text the model wrote.
-type generation struct{ body []stmt }
+type generation struct {
+	body  []stmt
+	frame *frame
+}
 
 func (g *generation) exec(r *run, s *scope) flow {
 	start := len(r.root.b)
 	direct := r.out == &r.root
-	r.body(&scope{outer: s}, g.body)
+	r.body(newScope(s, g.frame), g.body)
 	if !direct {
 		r.captured = true
 	} else {
@@ -217,6 +194,8 @@ type forLoop struct {
 	body, orElse []stmt
 	recursive    bool
 	line         int
+
+	frame, testFrame, elseFrame *frame
 }
 
 func (f *forLoop) exec(r *run, s *scope) flow {
@@ -236,23 +215,26 @@ func (f *forLoop) loop(r *run, s *scope, over any, depth int) {
 			return r.call("loop", func() any { return r.capture(func() { f.loop(r, s, over, l.depth+1) }) })
 		}
 	}
-	inner := &scope{outer: s}
+	inner := newScope(s, f.frame)
 	message := r.message
 	defer func() { r.message = message }()
+	ended := false // one of the bodies came to its end
 	for l.advance() {
 		r.step(1)
-		inner.names, inner.values = inner.names[:0], inner.values[:0]
+		inner.reset()
 		r.line = f.line
 		r.assign(inner, f.target, l.current)
 		inner.set("loop", l)
 		r.enter(l.current, message)
-		if r.body(inner, f.body) == flowBreak {
-			return
+		how := r.body(inner, f.body)
+		if how == flowBreak {
+			break
 		}
+		ended = ended || how == flowNext
 	}
 	r.message = message
-	if l.index < 0 {
-		r.body(&scope{outer: s}, f.orElse)
+	if !ended { // Jinja's else also follows bodies that were all left by break or continue
+		r.body(newScope(s, f.elseFrame), f.orElse)
 	}
 }
 
@@ -268,7 +250,7 @@ func (r *run) enter(v any, outer int) {
 
 // filter leaves the elements out that the loop's condition does not want.
 func (f *forLoop) filter(r *run, s *scope, next func() (any, bool)) func() (any, bool) {
-	inner := &scope{outer: s}
+	inner := newScope(s, f.testFrame)
 	return func() (any, bool) {
 		for {
 			v, ok := next()
@@ -276,7 +258,7 @@ func (f *forLoop) filter(r *run, s *scope, next func() (any, bool)) func() (any,
 				return nil, false
 			}
 			r.step(1)
-			inner.names, inner.values = inner.names[:0], inner.values[:0]
+			inner.reset()
 			r.assign(inner, f.target, v)
 			if r.truth(f.test.eval(r, inner)) {
 				return v, true
@@ -366,6 +348,7 @@ type macroDef struct {
 	params []param
 	body   []stmt
 	reads  [len(specialNames)]bool
+	frame  *frame
 	line   int
 }
 
@@ -383,7 +366,7 @@ type macro struct {
 
 // call binds the arguments as Jinja does and returns what the body writes.
 func (m *macro) call(r *run, a args) any {
-	inner := &scope{outer: m.scope}
+	inner := newScope(m.scope, m.def.frame)
 	n := len(m.def.params)
 	explicit := false
 	for i, p := range m.def.params {

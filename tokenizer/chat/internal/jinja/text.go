@@ -284,6 +284,9 @@ func (r *run) needText(v any) string {
 	if s, ok := plain(v); ok {
 		return s
 	}
+	if u, ok := v.(*undefined); ok {
+		r.undefined(u)
+	}
 	r.fail("expected str, got '%s'", typeName(v))
 	return ""
 }

@@ -44,8 +44,15 @@ func (r *run) undefined(u *undefined) {
 		r.fail("%s is undefined", r.repr(u.name))
 	}
 	kind := typeName(u.obj) + " object"
-	if u.obj == nil {
+	switch u.obj.(type) {
+	case nil:
 		kind = "None"
+	case *macro, *loop:
+		kind = "jinja2.runtime." + kind
+	case *namespace:
+		kind = "transformers.utils.chat_template_utils._cached_compile_jinja_template.<locals>.TemplateNamespace object"
+	case markup:
+		kind = "markupsafe." + kind
 	}
 	if _, ok := plain(u.name); ok {
 		r.fail("'%s' has no attribute %s", kind, r.repr(u.name))
