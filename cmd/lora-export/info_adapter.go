@@ -66,9 +66,7 @@ func describeAdapter(dir string, all bool) (*description, error) {
 		d.refuse(broken)
 		broken = nil
 	}
-	if hasTokenizer(dir) {
-		d.describeTokenizer(dir)
-	}
+	d.describeTokenizer(dir)
 	if broken != nil {
 		d.refuse(broken)
 	}

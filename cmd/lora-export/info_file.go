@@ -88,9 +88,6 @@ func describeConfigFile(path string) (*description, error) {
 	return d.finish(), nil
 }
 
-// ggufTokenizer is the key of a GGUF file that has a tokenizer.
-const ggufTokenizer = "tokenizer.ggml.model"
-
 // describeGGUF tells of a GGUF file: a model's, a vocabulary's or an adapter's. Its own names are shown, and what is
 // wrong with it for this program are reasons, not errors, once it can be read as GGUF.
 func describeGGUF(path string, all bool) (*description, error) {
@@ -105,7 +102,7 @@ func describeGGUF(path string, all bool) (*description, error) {
 	}
 	own.finish()
 	metadata := shortMetadata(f)
-	if own.Count == 0 && f.Has(ggufTokenizer) {
+	if own.Count == 0 && f.Has("tokenizer.ggml.model") {
 		d, err := describeTokenizer(path)
 		if d != nil {
 			d.Format, d.Metadata = "gguf", metadata

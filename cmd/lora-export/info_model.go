@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/biolora/biolora/internal/gguf"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/model/weights"
@@ -32,10 +31,11 @@ func describeCheckpoint(path string, all bool) (*description, error) {
 	noConfig := errors.Is(configErr, fs.ErrNotExist)
 	noWeights := errors.Is(weightsErr, fs.ErrNotExist) && !hasWeights(path)
 	if noConfig && noWeights {
-		if !hasTokenizer(path) {
+		d, err := describeTokenizer(path)
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		return describeTokenizer(path)
+		return d, err
 	}
 	d.refuse(weightsErr)
 	d.refuse(configErr)
@@ -43,7 +43,9 @@ func describeCheckpoint(path string, all bool) (*description, error) {
 		configErr = nil
 		d.Model = ggufArchitecture(ckpt.Files()[0])
 	}
-	d.describeTokenizer(path)
+	if none := d.describeTokenizer(path); none {
+		d.warn("there is no tokenizer: only rows of token ids can be trained on")
+	}
 	var broken error // what cannot be read, as opposed to what is not there
 	if !noWeights {
 		broken = weightsErr
@@ -199,41 +201,21 @@ func newTokenizerInfo(t *tokenizer.Tokenizer) *tokenizerInfo {
 	return i
 }
 
-// describeTokenizer tells of the tokenizer beside a model. What keeps it from being read is a reason against the model.
-func (d *description) describeTokenizer(path string) {
-	if !hasTokenizer(path) {
-		d.warn("there is no tokenizer: only rows of token ids can be trained on")
-		return
-	}
+// describeTokenizer tells of the tokenizer beside weights. What keeps it from being read is a reason against them.
+func (d *description) describeTokenizer(path string) (none bool) {
 	t, err := tokenizer.Load(path)
 	if err != nil {
-		d.refuse(err)
-		return
+		if none = errors.Is(err, fs.ErrNotExist); !none {
+			d.refuse(err)
+		}
+		return none
 	}
 	d.Tokenizer = newTokenizerInfo(t)
 	d.warn(t.Warnings()...)
 	if d.Model != nil && d.Model.Vocabulary > 0 && t.VocabSize() > d.Model.Vocabulary {
 		d.warn(fmt.Sprintf("the tokenizer has %d tokens, the model %d", t.VocabSize(), d.Model.Vocabulary))
 	}
-}
-
-// hasTokenizer says whether there is something that could be a tokenizer.
-func hasTokenizer(path string) bool {
-	for _, name := range []string{"tokenizer.json", "tokenizer.model"} {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-			return true
-		}
-	}
-	files, _ := filepath.Glob(filepath.Join(escape(path), "*.gguf"))
-	if len(files) == 0 {
-		files = []string{path}
-	}
-	f, err := gguf.Open(files[0])
-	if err != nil {
-		return len(files) > 1 || files[0] != path
-	}
-	defer f.Close()
-	return f.Has(ggufTokenizer)
+	return false
 }
 
 // escape makes a pattern that matches just a path.
