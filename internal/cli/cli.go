@@ -70,8 +70,8 @@ func (p Program) Main(line any) {
 func (p Program) Run(ctx context.Context, line any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	s := &Streams{In: stdin, Out: bufio.NewWriterSize(stdout, 1<<16), Err: stderr, Stdout: stdout}
 	err := p.carryOut(ctx, line, args, s)
-	if flushed := s.Out.Flush(); flushed != nil && !errors.Is(err, flushed) {
-		err = errors.Join(err, fmt.Errorf("standard output: %w", flushed))
+	if flushed := s.Out.Flush(); flushed != nil && err == nil {
+		err = fmt.Errorf("standard output: %w", flushed)
 	}
 	say := func(format string, a ...any) {
 		text := strings.ReplaceAll(fmt.Sprintf(format, a...), "\n", "\n"+strings.Repeat(" ", len(p.Name)+2))

@@ -28,15 +28,17 @@ func (c *say) Run(_ context.Context, s *Streams) error {
 }
 
 type fail struct {
-	How string `enum:"usage,plain,stopped,odd" required:"" help:"How."`
+	How string `enum:"usage,plain,stopped,odd,late" required:"" help:"How."`
 }
 
-func (c *fail) Run(ctx context.Context, _ *Streams) error {
+func (c *fail) Run(ctx context.Context, s *Streams) error {
 	switch c.How {
 	case "usage":
 		return Usagef("makes no sense")
 	case "stopped":
 		return fmt.Errorf("at work: %w", ctx.Err())
+	case "late":
+		s.Out.WriteString("half of the answer")
 	case "odd":
 		return errors.Join(errors.New("\x1b[2J one"), errors.New("two"))
 	}
@@ -101,6 +103,11 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 		code, stderr = run(t.Context(), full{syscall.EPIPE}, strings.Fields(args)...)
 		if code != Done || stderr != "" {
 			t.Errorf("%.20s to a closed pipe: %d, %q", args, code, stderr)
+		}
+	}
+	for _, err := range []error{syscall.ENOSPC, syscall.EPIPE} { // does not hide what went wrong before
+		if code, stderr := run(t.Context(), full{err}, "fail", "--how=late"); code != Failed || stderr != "prog: it does not work\n" {
+			t.Errorf("%v: %d, %q", err, code, stderr)
 		}
 	}
 }
