@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -299,26 +300,37 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// plainSyntax are expressions that mean the same in Go.
+var plainSyntax = regexp.MustCompile(`^(?:[a-z]|\(\?:|[|)]|[)a-z][*+?]\??)+$`)
+
 func FuzzPattern(f *testing.F) {
-	for _, p := range []string{patternGPT2, patternLlama3, `\s?\p{L}+`, `[^\s\d]|x+?`, `(?i:a)|[\u4e00-\u9fa5]`, `[\S-x]`, `a{2,3}`} {
+	for _, p := range []string{patternGPT2, patternLlama3, `\s?\p{L}+`, `[^\s\d]|x+?`, `(?i:a)|[\u4e00-\u9fa5]`, `[\S-x]`, `a{2,3}`, `(?:a|ab)(?:c|bcd)*`, `(?:a?b)*?c|a`, `x++y|(?<!a)b`} {
 		f.Add(p, "a b\n 12 é好")
 	}
 	f.Fuzz(func(t *testing.T, source, text string) {
-		for _, build := range []func(string) (pattern, error){newPattern, newExpression} {
-			p, err := build(source)
-			if err != nil {
-				continue
-			}
-			for rest := text; rest != ""; {
-				start, end := p.find(rest)
-				if start < 0 {
-					break
+		e, err := newExpression(source)
+		if err != nil {
+			return
+		}
+		// Go's regexp reads much in the same way, and finds the same where it does.
+		other, err := regexp.Compile(source)
+		same := err == nil && utf8.ValidString(text) && plainSyntax.MatchString(source)
+		next := e.in(text)
+		for from := 0; from < len(text); {
+			start, end := next(from)
+			if same {
+				want := other.FindStringIndex(text[from:])
+				if (want == nil) != (start < 0) || want != nil && (want[0]+from != start || want[1]+from != end) {
+					t.Fatalf("%q in %q from %d: %d to %d, want %v", source, text, from, start, end, want)
 				}
-				if end <= start || end > len(rest) {
-					t.Fatalf("%q in %q: from %d to %d", source, rest, start, end)
-				}
-				rest = rest[end:]
 			}
+			if start < 0 {
+				break
+			}
+			if start < from || end <= start || end > len(text) {
+				t.Fatalf("%q in %q from %d: from %d to %d", source, text, from, start, end)
+			}
+			from = end
 		}
 	})
 }

@@ -41,15 +41,16 @@ func (r replace) normalize(s string, _ place) string {
 		return strings.ReplaceAll(s, string(lit), r.text)
 	}
 	var b strings.Builder
+	next, from := r.pattern.in(s), 0
 	for {
-		start, end := r.pattern.find(s)
+		start, end := next(from)
 		if start < 0 {
-			b.WriteString(s)
+			b.WriteString(s[from:])
 			return b.String()
 		}
-		b.WriteString(s[:start])
+		b.WriteString(s[from:start])
 		b.WriteString(r.text)
-		s = s[end:]
+		from = end
 	}
 }
 

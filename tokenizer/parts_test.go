@@ -182,7 +182,7 @@ func TestReadUTF8(t *testing.T) {
 	}
 }
 
-// TestScannersAsExpressions compares the scanners with the same patterns on Go's regexp.
+// TestScannersAsExpressions compares the scanners with the same patterns as expressions.
 func TestScannersAsExpressions(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	alphabet := []rune("ab Ss'tlLvVeErRmMdD12٣½\n\r\t  ..,!-_\u00a0\u3000ſé好🙂\u0301\u200d\u0085")
@@ -234,12 +234,75 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%s in %q: %q, want %q", c.pattern, c.text, got, c.want)
 		}
 	}
-	for _, bad := range []string{
-		`a*`, ``, `(`, `[`, `[a[b]]`, `[a&&b]`, `[]a]`, `^a`, `a$`, `a++`, `a?+`, `a{1,2}+`, `(?=a)`, `(?<!a)b`, `(?>a)`, `\w+`,
-		`\b`, `\h`, `\u12`, `\xff`, `\`, `a\`, `\s+(?!\S)`, `\s+(?!\S)|\s+`, `(?!\S)a|\s+(?!\S)|\s+`, `\p{Nope}`, `\1`, `a**`,
+	deep := strings.Repeat("(", 100) + "a" + strings.Repeat(")", 100)
+	for _, c := range []struct{ pattern, want string }{
+		{`a*`, "it can match nothing at all; such a pattern cannot cut text"}, {``, "nothing at all"}, {`a||b`, "nothing at all"},
+		{`(?=a)`, "nothing at all"}, {`\b`, "nothing at all"}, {`^`, "nothing at all"}, {`(?:a?|b)c*`, "nothing at all"},
+		{`(`, "a missing ) at byte 1"}, {`a)`, "an unmatched ) at byte 1"}, {`[`, "a missing ] at byte 1"}, {`[a`, "a missing ] at byte 2"},
+		{`[a[b]]`, "a class within a class is not supported at byte 2"}, {`[a&&b]`, "an intersection of classes is not"},
+		{`[]a]`, "an empty class is not"}, {`[\S-x]`, "a range without an end"}, {`[b-a]`, "a range without an end, or in the wrong order"}, {`[a-\d]`, "a range without an end"},
+		{`(?:ab)++`, "the possessive quant"}, {`a{1,2}+`, "the possessive quant"}, {`a**`, "the repeated quantif"}, {`a+{2}`, "the repeated quantif"},
+		{`\b+a`, "a repeated condition is not supported"}, {`(?=ab)a`, "looking around for more than one character is not supported"},
+		{`(?>a)`, "the group (?>a is not supported at byte 0"}, {`(?<n>a)`, "the group (?<n is not"}, {`(?i)a`, "the group (?i) is not"},
+		{`(?#x)a`, "the group (?#x is not"}, {`\h`, `the escape \h is not`}, {`\u12`, `the escape \u12 is not`}, {`\xff`, `the escape \xff is not`},
+		{`\x{d800}`, `the escape \x{d800} is not`}, {`\`, `a trailing \`}, {`a\`, `a trailing \ at byte 1`}, {`\p{Nope}`, "the property Nope is not"},
+		{`\p{C}`, "the property C is not"}, {`\pL`, `the escape \p without br`}, {`\1a`, `the escape \1 is not`}, {`\R`, `the escape \R is not`},
+		{`a{}`, "{ is not"}, {`a{2,1}`, "want counts from 1 to 512 in their order"}, {`a{0}`, "want counts"}, {`a{1000}`, "want counts"},
+		{`a{99999999999}`, "is not supported"}, {`{`, "{ in this place is not"}, {`+a`, "+ in this place is not"}, {`a{3}?`, "{3}? is not"},
+		{`(?:a{100}){100}`, "it has more than 512 steps"}, {deep, "groups lie more than 64 deep in each other"},
+		{"\xff", "not UTF-8"}, {"[\xff]", "not UTF-8"},
 	} {
-		if p, err := newPattern(bad); err == nil {
-			t.Errorf("%s: no error, but %v", bad, p)
+		if p, err := newPattern(c.pattern); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.40s: %v, error %v, want one with %q", c.pattern, p, err, c.want)
+		}
+	}
+}
+
+// TestExpressionsAsReference compares with how Hugging Face's tokenizers cut text. The file is made by
+// testdata/reference/make_regex_cases.py.
+func TestExpressionsAsReference(t *testing.T) {
+	rows := lines(t, data(t, "regex.jsonl"))
+	if len(rows) < 50 {
+		t.Errorf("only %d expressions", len(rows))
+	}
+	for _, row := range rows {
+		var c struct {
+			Pattern string
+			Cases   [][]string
+		}
+		if err := json.Unmarshal(row, &c); err != nil {
+			t.Fatal(err)
+		}
+		e, err := newExpression(c.Pattern)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, want := range c.Cases {
+			text := strings.Join(want, "")
+			if got := (split{pattern: e}).split([]string{text}, atStart); !slices.Equal(got, want) {
+				t.Errorf("%s\n got %q\nwant %q", c.Pattern, got, want)
+				break
+			}
+		}
+	}
+}
+
+// TestExpressionsThatExplode matches expressions that take an exponential time, or one that grows with the square of the
+// text, where they are tried without a memory.
+func TestExpressionsThatExplode(t *testing.T) {
+	as := strings.Repeat("a", 100_000)
+	for _, source := range []string{
+		`(a+)+b|a`, `(?:a|a)*b|a`, `(?:a*)*b|a`, `a*b|a`, `a*a*a*a*a*a*a*a*b|a`, `(?:a?){50}a{50}b|a`, `a++b|a`, `(?:aa|aaa)*b|a`, `.*.*=.*|a`,
+		`(?:a+?)+?b|a`, `(?i:(?:a|A)+)+b|a`, `(?:a{1,10}){1,10}b|a`, `a*+b|a`, `(?:\w|a)*(?!a)x|a`,
+	} {
+		e, err := newExpression(source)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := len((split{pattern: e}).split([]string{as}, atStart)); got != len(as) {
+			t.Errorf("%s: %d pieces, want %d", source, got, len(as))
 		}
 	}
 }
@@ -259,10 +322,10 @@ func TestWhiteSpaceRanges(t *testing.T) {
 			continue
 		}
 		s := string(r)
-		if start, _ := is.find(s); (start == 0) != unicode.IsSpace(r) {
+		if start, _ := is.in(s)(0); (start == 0) != unicode.IsSpace(r) {
 			t.Fatalf("\\s on %U: %v", r, start)
 		}
-		if start, _ := not.find(s); (start == 0) == unicode.IsSpace(r) {
+		if start, _ := not.in(s)(0); (start == 0) == unicode.IsSpace(r) {
 			t.Fatalf("\\S on %U: %v", r, start)
 		}
 	}

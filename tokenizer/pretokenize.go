@@ -148,16 +148,16 @@ func (sp split) split(pieces []string, _ place) []string {
 // parts returns the matches in s and what lies between them, appended to dst.
 func (sp split) parts(s string, dst []part) []part {
 	at := 0
-	for at < len(s) {
-		start, end := sp.pattern.find(s[at:])
+	for next := sp.pattern.in(s); at < len(s); {
+		start, end := next(at)
 		if start < 0 {
 			break
 		}
-		if start > 0 {
-			dst = append(dst, part{at, at + start, sp.invert})
+		if start > at {
+			dst = append(dst, part{at, start, sp.invert})
 		}
-		dst = append(dst, part{at + start, at + end, !sp.invert})
-		at += end
+		dst = append(dst, part{start, end, !sp.invert})
+		at = end
 	}
 	if at < len(s) {
 		dst = append(dst, part{at, len(s), sp.invert})
@@ -210,41 +210,51 @@ func joinNext(parts []part) []part {
 	return out
 }
 
-// A pattern finds its first match in s, as a range; start is -1 if there is none. No match is empty.
+// A pattern finds its matches in s one after another: the first at or after from, which does not go back; start is -1 if
+// there is none. No match is empty.
 type pattern interface {
-	find(s string) (start, end int)
+	in(s string) func(from int) (start, end int)
 }
 
 // literal matches itself.
 type literal string
 
-func (l literal) find(s string) (int, int) {
-	i := strings.Index(s, string(l))
-	return i, i + len(l)
+func (l literal) in(s string) func(int) (int, int) {
+	return func(from int) (int, int) {
+		i := strings.Index(s[from:], string(l))
+		if i < 0 {
+			return -1, -1
+		}
+		return from + i, from + i + len(l)
+	}
 }
 
 // oneRune matches each character that it is true of.
 type oneRune func(rune) bool
 
-func (f oneRune) find(s string) (int, int) {
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if f(r) {
-			return i, i + n
+func (f oneRune) in(s string) func(int) (int, int) {
+	return func(from int) (int, int) {
+		for from < len(s) {
+			r, n := utf8.DecodeRuneInString(s[from:])
+			if f(r) {
+				return from, from + n
+			}
+			from += n
 		}
-		i += n
+		return -1, -1
 	}
-	return -1, -1
 }
 
 // scanner matches at the start of any text that is not empty and returns the length of its match.
 type scanner func(s string) int
 
-func (f scanner) find(s string) (int, int) {
-	if s == "" {
-		return -1, -1
+func (f scanner) in(s string) func(int) (int, int) {
+	return func(from int) (int, int) {
+		if from == len(s) {
+			return -1, -1
+		}
+		return from, from + f(s[from:])
 	}
-	return 0, f(s)
 }
 
 // isPunctuation is true of Unicode's punctuation and of ASCII's, which has some symbols more.

@@ -1,24 +1,52 @@
 package tokenizer
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 	"unicode/utf8"
 )
 
-// expression is a pattern without a scanner of its own. It runs on Go's regexp, whose time is linear in the text:
-// a tokenizer file cannot bring a pattern that never ends.
+// expression is a regular expression of a file, matched as Oniguruma does, the engine of Hugging Face's tokenizers: from
+// left to right, by trying alternatives in their order and going back. A state that led nowhere is not tried again, in
+// no later match either, so that no expression takes a time that grows with more than the product of its own length
+// and the text's.
 type expression struct {
-	re   *regexp.Regexp
-	tail bool // group 1 is the last alternative, \s+(?!\S)|\s+
+	code   []instruction
+	splits int // instructions with two ways on
 }
 
-// spaceTail ends most patterns of the field. It has the one look-ahead that Go's regexp can be helped over.
-const spaceTail = `\s+(?!\S)|\s+`
+// instruction is a step of an expression.
+type instruction struct {
+	op   opcode
+	next int32
+	also int32 // opSplit: the way that is tried second
+	nth  int32 // of the opSplit
+	most int32 // opRun: how many characters at most, 0 for any number
+	set  *set
+	not  bool // opAhead, opBehind, opEdge: the contrary
+}
 
-// newPattern returns a matcher for a regular expression in the syntax of Hugging Face's tokenizers (Oniguruma). What
-// cannot be matched as the reference does is an error.
+type opcode uint8
+
+const (
+	opMatch     opcode = iota
+	opSet              // one character of the set
+	opRun              // as many characters of the set as there are; none is given back
+	opSplit            // two ways on
+	opAhead            // a character of the set follows
+	opBehind           // a character of the set stands before
+	opEdge             // the border of a word
+	opStart            // the start of the text
+	opEnd              // the end of the text
+	opLineStart        // the start of a line
+	opLineEnd          // the end of a line
+)
+
+// maxCode is the length of the longest expression; memory of a match is that many bits for a byte of the text.
+const maxCode = 512
+
+// newPattern returns a matcher for a regular expression in the syntax of Hugging Face's tokenizers (Oniguruma's of
+// Ruby). What cannot be matched as the reference does is an error.
 func newPattern(source string) (pattern, error) {
 	if s := known(source); s != nil {
 		return s, nil
@@ -26,201 +54,227 @@ func newPattern(source string) (pattern, error) {
 	return newExpression(source)
 }
 
-func newExpression(source string) (pattern, error) {
-	var e expression
-	body := source
-	if body, e.tail = strings.CutSuffix(source, "|"+spaceTail); !e.tail {
-		body = source
+func newExpression(source string) (*expression, error) {
+	p := &regexParser{source: source}
+	n, err := p.parse()
+	if err == nil && n.shortest() == 0 {
+		err = errors.New("it can match nothing at all; such a pattern cannot cut text")
 	}
-	translated, err := translate(body)
 	if err != nil {
 		return nil, fmt.Errorf("regular expression %.200q: %w", source, err)
 	}
-	if e.tail {
-		translated += `|(` + spaceClass + `+)`
-	}
-	if e.re, err = regexp.Compile(translated); err != nil {
+	e := &expression{code: []instruction{{op: opMatch}}}
+	start, err := e.compile(n, 0)
+	if err != nil {
 		return nil, fmt.Errorf("regular expression %.200q: %w", source, err)
 	}
-	if e.re.MatchString("") {
-		return nil, fmt.Errorf("regular expression %.200q matches nothing at all; such a pattern cannot cut text", source)
-	}
+	e.code = append(e.code, instruction{op: opSplit, next: start, nth: -1}) // the last one is where matching starts
 	return e, nil
 }
 
-func (e expression) find(s string) (int, int) {
-	if !e.tail {
-		if m := e.re.FindStringIndex(s); m != nil {
-			return m[0], m[1]
+// in returns the matches in s.
+func (e *expression) in(s string) func(from int) (start, end int) {
+	m := &regexMatch{expression: e, s: s, tried: make([]uint64, (len(s)*e.splits+e.splits)/64+1), runs: make([][2]int, len(e.code))}
+	return m.next
+}
+
+// regexMatch is the work of finding matches in a text, one after another.
+type regexMatch struct {
+	*expression
+	s     string
+	tried []uint64 // bit position*splits + nth: that split led nowhere from that position
+	runs  [][2]int // for each opRun the run of characters that was found last
+	stack []regexState
+}
+
+// regexState is a way that is still to be tried.
+type regexState struct{ at, pc int32 }
+
+// next returns the first match at or after from, start -1 if there is none. from does not go back.
+func (m *regexMatch) next(from int) (start, end int) {
+	for start = from; start < len(m.s); {
+		if end = m.try(start); end >= 0 {
+			m.forget(end)
+			return start, end
 		}
-		return -1, -1
+		_, n := utf8.DecodeRuneInString(m.s[start:])
+		start += n
 	}
-	m := e.re.FindStringSubmatchIndex(s)
-	if m == nil {
-		return -1, -1
+	return -1, -1
+}
+
+// forget takes back what is known of a position: the way that led to the match at its end was no failure. What was tried
+// beyond it was.
+func (m *regexMatch) forget(at int) {
+	for i := range m.splits {
+		bit := at*m.splits + i
+		m.tried[bit/64] &^= 1 << (bit % 64)
 	}
-	start, end := m[0], m[1]
-	if m[2] >= 0 && end < len(s) { // text follows: it keeps the last white space, if that is not all there is
-		if _, n := utf8.DecodeLastRuneInString(s[:end]); end-n > start {
-			end -= n
+}
+
+// try returns the end of the match at start, -1 if there is none.
+func (m *regexMatch) try(start int) int {
+	m.stack = append(m.stack[:0], regexState{int32(start), m.code[len(m.code)-1].next})
+	for len(m.stack) > 0 {
+		top := m.stack[len(m.stack)-1]
+		m.stack = m.stack[:len(m.stack)-1]
+		if end := m.follow(int(top.at), top.pc); end >= 0 {
+			return end
 		}
 	}
-	return start, end
+	return -1
 }
 
-// White space as Oniguruma and Unicode have it; Go's \s knows ASCII only.
-const (
-	spaceRanges   = `\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}`
-	unspaceRanges = `\x{0}-\x{8}\x{e}-\x{1f}!-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}` +
-		`\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff}`
-	spaceClass = `[` + spaceRanges + `]`
-)
-
-// translate rewrites an expression for Go's regexp. It refuses what Go reads differently or not at all.
-func translate(source string) (string, error) {
-	t := translator{rest: source}
-	for t.rest != "" && t.err == nil {
-		t.step()
-	}
-	if t.err != nil {
-		return "", fmt.Errorf("%w at byte %d", t.err, len(source)-len(t.rest))
-	}
-	return t.out.String(), nil
-}
-
-type translator struct {
-	rest    string
-	out     strings.Builder
-	inClass bool
-	err     error
-}
-
-// take moves n bytes from the source to the result.
-func (t *translator) take(n int) { t.swap(n, t.rest[:n]) }
-
-// swap writes text in the place of n bytes of the source.
-func (t *translator) swap(n int, text string) {
-	t.out.WriteString(text)
-	t.rest = t.rest[n:]
-}
-
-func (t *translator) refuse(what string) {
-	t.err = fmt.Errorf("%s is not supported", what)
-}
-
-func (t *translator) step() {
-	switch c := t.rest[0]; {
-	case c == '\\':
-		t.escape()
-	case t.inClass:
-		t.member()
-	case c == '[':
-		t.open()
-	case c == '(':
-		t.group()
-	case c == '^' || c == '$':
-		t.refuse("the anchor " + t.rest[:1])
-	case strings.ContainsRune("*+?}", rune(c)) && len(t.rest) > 1 && t.rest[1] == '+':
-		t.refuse("the possessive or repeated quantifier " + t.rest[:2])
-	default:
-		t.take(1)
+// follow goes on from a state until it fails (-1) or matches. Second ways are put on the stack.
+func (m *regexMatch) follow(at int, pc int32) int {
+	for {
+		i := &m.code[pc]
+		switch i.op {
+		case opMatch:
+			return at
+		case opSplit:
+			bit := at*m.splits + int(i.nth)
+			if m.tried[bit/64]>>(bit%64)&1 == 1 {
+				return -1
+			}
+			m.tried[bit/64] |= 1 << (bit % 64)
+			m.stack = append(m.stack, regexState{int32(at), i.also})
+		case opSet:
+			r, n := utf8.DecodeRuneInString(m.s[at:])
+			if n == 0 || !i.set.has(r) {
+				return -1
+			}
+			at += n
+		case opRun:
+			at = m.run(at, pc)
+		default:
+			if m.holds(i, at) == i.not {
+				return -1
+			}
+		}
+		pc = i.next
 	}
 }
 
-// open begins a class. A "]" that comes first is read differently by different engines.
-func (t *translator) open() {
-	n := 1
-	if strings.HasPrefix(t.rest, "[^") {
-		n = 2
+// run returns the end of the run of characters at a position. What was found last is kept: it is asked for again from
+// within.
+func (m *regexMatch) run(at int, pc int32) int {
+	i := &m.code[pc]
+	if last := m.runs[pc]; i.most == 0 && last[0] <= at && at < last[1] {
+		return last[1]
 	}
-	if strings.HasPrefix(t.rest[n:], "]") {
-		t.refuse("an empty class")
-		return
+	end := at
+	for count := int32(0); i.most == 0 || count < i.most; count++ {
+		r, n := utf8.DecodeRuneInString(m.s[end:])
+		if n == 0 || !i.set.has(r) {
+			break
+		}
+		end += n
 	}
-	t.inClass = true
-	t.take(n)
+	m.runs[pc] = [2]int{at, end}
+	return end
 }
 
-func (t *translator) member() {
+// holds reports whether a condition is true at a position.
+func (m *regexMatch) holds(i *instruction, at int) bool {
+	before, n := utf8.DecodeLastRuneInString(m.s[:at])
+	after, k := utf8.DecodeRuneInString(m.s[at:])
+	switch i.op {
+	case opAhead:
+		return k > 0 && i.set.has(after)
+	case opBehind:
+		return n > 0 && i.set.has(before)
+	case opEdge:
+		return (n > 0 && isExpressionWord(before)) != (k > 0 && isExpressionWord(after))
+	case opStart:
+		return n == 0
+	case opLineStart:
+		return n == 0 || before == '\n' && k > 0
+	case opLineEnd:
+		return k == 0 || after == '\n'
+	}
+	return k == 0
+}
+
+// compile adds the code of a node that goes on at next, and returns where it begins.
+func (e *expression) compile(n *regexNode, next int32) (int32, error) {
+	switch n.kind {
+	case nodeSequence:
+		for i := len(n.parts) - 1; i >= 0; i-- {
+			var err error
+			if next, err = e.compile(n.parts[i], next); err != nil {
+				return 0, err
+			}
+		}
+		return next, nil
+	case nodeChoice:
+		first, err := e.compile(n.parts[len(n.parts)-1], next)
+		for i := len(n.parts) - 2; i >= 0 && err == nil; i-- {
+			var way int32
+			if way, err = e.compile(n.parts[i], next); err == nil {
+				first, err = e.split(way, first, false)
+			}
+		}
+		return first, err
+	case nodeRepeat:
+		return e.compileRepeat(n, next)
+	}
+	return e.add(instruction{op: n.op, set: n.set, not: n.not, next: next})
+}
+
+// compileRepeat writes a part as often as it must stand, and then as often as it may.
+func (e *expression) compileRepeat(n *regexNode, next int32) (int32, error) {
+	part := n.parts[0]
+	var err error
 	switch {
-	case t.rest[0] == '[':
-		t.refuse("a class within a class")
-	case strings.HasPrefix(t.rest, "&&"):
-		t.refuse("an intersection of classes")
+	case n.possessive && n.most >= 0: // X?+
+		next, err = e.add(instruction{op: opRun, set: part.set, most: int32(n.most - n.least), next: next})
+	case n.possessive:
+		next, err = e.add(instruction{op: opRun, set: part.set, next: next})
+	case n.most < 0:
+		var loop, body int32
+		if loop, err = e.split(0, next, false); err != nil {
+			return 0, err
+		}
+		if body, err = e.compile(part, loop); err != nil {
+			return 0, err
+		}
+		e.code[loop].next = body
+		if n.lazy {
+			e.code[loop].next, e.code[loop].also = next, body
+		}
+		next = loop
 	default:
-		t.inClass = t.rest[0] != ']'
-		t.take(1)
+		end := next
+		for range n.most - n.least {
+			var body int32
+			if body, err = e.compile(part, next); err != nil {
+				return 0, err
+			}
+			if next, err = e.split(body, end, n.lazy); err != nil {
+				return 0, err
+			}
+		}
 	}
+	for i := 0; i < n.least && err == nil; i++ {
+		next, err = e.compile(part, next)
+	}
+	return next, err
 }
 
-// group begins a group. Captures are not wanted: they become plain groups.
-func (t *translator) group() {
-	switch {
-	case strings.HasPrefix(t.rest, "(?:"):
-		t.take(3)
-	case strings.HasPrefix(t.rest, "(?i:"):
-		t.take(4)
-	case strings.HasPrefix(t.rest, "(?"):
-		t.refuse("the group " + t.rest[:min(4, len(t.rest))])
-	default:
-		t.swap(1, "(?:")
+// split adds an instruction with two ways on.
+func (e *expression) split(first, second int32, lazy bool) (int32, error) {
+	if lazy {
+		first, second = second, first
 	}
+	e.splits++
+	return e.add(instruction{op: opSplit, next: first, also: second, nth: int32(e.splits - 1)})
 }
 
-func (t *translator) escape() {
-	if len(t.rest) < 2 {
-		t.refuse(`a trailing \`)
-		return
+func (e *expression) add(i instruction) (int32, error) {
+	if len(e.code) >= maxCode {
+		return 0, fmt.Errorf("it has more than %d steps", maxCode)
 	}
-	switch c := t.rest[1]; {
-	case c == 's' || c == 'S':
-		t.white(c == 's')
-	case c == 'd':
-		t.swap(2, `\p{Nd}`)
-	case c == 'D':
-		t.swap(2, `\P{Nd}`)
-	case c == 'u':
-		t.codePoint()
-	case c == 'p' || c == 'P' || c == 'x':
-		t.braced()
-	case strings.IndexByte("rntfv", c) >= 0:
-		t.take(2)
-	case c < utf8.RuneSelf && isPunctuation(rune(c)):
-		t.take(2)
-	case c == ' ':
-		t.swap(2, " ")
-	default:
-		t.refuse(`the escape \` + string([]rune(t.rest[1:])[0]))
-	}
-}
-
-// braced moves an escape with an argument in braces, such as \p{L}.
-func (t *translator) braced() {
-	end := strings.IndexByte(t.rest, '}')
-	if end < 0 || t.rest[2] != '{' {
-		t.refuse("the escape " + t.rest[:2] + " without braces")
-		return
-	}
-	t.take(end + 1)
-}
-
-// white writes \s or \S with all of Unicode's white space.
-func (t *translator) white(is bool) {
-	ranges := spaceRanges
-	if !is {
-		ranges = unspaceRanges
-	}
-	if !t.inClass {
-		ranges = "[" + ranges + "]"
-	}
-	t.swap(2, ranges)
-}
-
-// codePoint writes \uHHHH in Go's way.
-func (t *translator) codePoint() {
-	if len(t.rest) < 6 || strings.Trim(t.rest[2:6], "0123456789abcdefABCDEF") != "" {
-		t.refuse(`\u without four hexadecimal digits`)
-		return
-	}
-	t.swap(6, `\x{`+t.rest[2:6]+`}`)
+	e.code = append(e.code, i)
+	return int32(len(e.code) - 1), nil
 }

@@ -188,7 +188,8 @@ func lower(b byte) byte {
 // isWord is \w of the reference's regular expressions.
 func isWord(r rune) bool {
 	return classify(r) == letter || r == '_' ||
-		unicode.In(r, unicode.Nd, unicode.Nl, unicode.M, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control)
+		unicode.In(r, unicode.Nd, unicode.Nl, unicode.M, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control,
+			newNumbers, newCategories["Mn"], newCategories["Mc"])
 }
 
 func isNumber(r rune) bool { return classify(r) == number }
