@@ -297,6 +297,9 @@ func compileRules(p *problems, b *pyre.Budget, field string, rs Rules) (out []*p
 		if err != nil {
 			p.addf("%s: %w", field, err)
 		}
+		if errors.Is(err, pyre.ErrTooLarge) {
+			break // so are all others
+		}
 		out = append(out, re)
 	}
 	return out

@@ -8,6 +8,7 @@
 package pyre
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -24,6 +25,9 @@ const (
 	maxSize = 1 << 18         // instructions of their automata
 	maxTime = 5 * time.Second // of matching
 )
+
+// ErrTooLarge is the error of an expression that takes what a Budget has left, and of all after it.
+var ErrTooLarge = errors.New("with those before it too large")
 
 // Budget bounds what a group of expressions takes together: each may be harmless, a million of them are not. The zero
 // value is a whole budget. It is not for concurrent use, and neither are its expressions.
@@ -55,7 +59,7 @@ func (b *Budget) Prefix(expr string) (*Regexp, error) { return b.compile(expr, `
 
 func (b *Budget) compile(expr, before, after string) (*Regexp, error) {
 	if b.size > maxSize {
-		return nil, fmt.Errorf("regular expression %.120q: with those before it too large", expr)
+		return nil, fmt.Errorf("regular expression %.120q: %w", expr, ErrTooLarge)
 	}
 	p, err := parse(expr)
 	if err != nil {
@@ -64,7 +68,7 @@ func (b *Budget) compile(expr, before, after string) (*Regexp, error) {
 	r := &Regexp{budget: b, expr: expr, names: p.names}
 	text := before + p.text + after
 	if b.size += size(text); b.size > maxSize {
-		return nil, fmt.Errorf("regular expression %.120q: with those before it too large", expr)
+		return nil, fmt.Errorf("regular expression %.120q: %w", expr, ErrTooLarge)
 	}
 	if !p.backtracks {
 		if r.linear, err = regexp.Compile(text); err == nil {

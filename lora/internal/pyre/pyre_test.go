@@ -2,6 +2,8 @@ package pyre
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -146,4 +148,36 @@ func FuzzCompile(f *testing.F) {
 			_, _ = r.Match(subject[:min(len(subject), 64)])
 		}
 	})
+}
+
+func TestBudget(t *testing.T) {
+	b := &Budget{}
+	for i := range 1000 {
+		if _, err := b.Full(fmt.Sprintf(`model\.layers\.%d\.self_attn\.(q|k|v|o)_proj`, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := strings.Repeat("a{900}b", 400)
+	_, err := b.Full(large)
+	if !errors.Is(err, ErrTooLarge) || err.Error() != fmt.Sprintf("regular expression %.120q: with those before it too large", large) {
+		t.Errorf("got %.300v", err)
+	}
+	if _, err := b.Prefix("a"); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("after it: %v", err)
+	}
+	b = &Budget{spent: maxTime}
+	r, err := b.Full("(?=a)a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := r.Match("a"); !ok || err != nil {
+		t.Errorf("the last match: %t, %v", ok, err)
+	}
+	want := `regular expression "(?=a)a": with the others it has taken more than 5s`
+	if _, err := r.Match("a"); err == nil || err.Error() != want {
+		t.Errorf("Match: %v", err)
+	}
+	if _, _, err := r.Group("a", "x"); err == nil || err.Error() != want {
+		t.Errorf("Group: %v", err)
+	}
 }
