@@ -56,6 +56,7 @@ func (r *Rows) now() (time.Time, error) {
 
 // OpenFor reads the rows of files as one data set for a model: a checkpoint directory or a .gguf file. The settings
 // then say what was used, so that they repeat it: the path of a chat template's file, the time that templates are told.
+// With options, which may leave rows out, settings that are for no row are no error.
 func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts ...instruct.Option) (*Data, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
@@ -74,7 +75,9 @@ func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts .
 	chat, chatErr := r.chat(d.Tokenizer, model)
 	d.Rows, err = r.read(ctx, paths, template.WithEmptyInputs(r.EmptyInput...), chat, d.Tokenizer, opts)
 	if err == nil {
-		err = r.used(d.Rows.Conversations())
+		if len(opts) == 0 {
+			err = r.used(d.Rows.Conversations())
+		}
 		for _, bad := range d.Rows.BadRows() {
 			d.Warnings = append(d.Warnings, "left out: "+bad.Error())
 		}
@@ -210,7 +213,7 @@ func (r *Rows) chosen(templates map[string]string) (*chat.Template, error) {
 	}
 	t, err := chat.Parse(source)
 	if err != nil {
-		return nil, fmt.Errorf("chat template %s: %w", r.ChatTemplate, err)
+		return nil, fmt.Errorf("%s: %w", r.ChatTemplate, err)
 	}
 	return t, nil
 }

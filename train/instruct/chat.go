@@ -177,10 +177,7 @@ func (w rendering) turns(messages, tools []*strictjson.Object, t ChatTemplate) (
 	if errors.As(err, &refused) {
 		return nil, fmt.Errorf("the chat template refuses the conversation: %s", refused.Message)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("the chat template: %w", err)
-	}
-	return turns, nil
+	return turns, err
 }
 
 // keepLast leaves only what belongs to the assistant's last turn.

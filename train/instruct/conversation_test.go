@@ -39,7 +39,7 @@ func (fakeChat) RenderTurns(_ context.Context, in chat.Input) (spans []chat.Span
 			return nil, &chat.Refused{Message: "no narrators here"}
 		}
 		if role == "broken" {
-			return nil, errors.New("line 3: upside down")
+			return nil, errors.New("chat: line 3: upside down")
 		}
 		content, err := contentOf(m)
 		if err != nil {
@@ -285,7 +285,7 @@ var badConversations = []struct{ name, text, want string }{
 	{"two problems", `{"messages":[{"role":7,"content":"a"},{"role":"user","content":8}]}`,
 		"f:1: messages[0].role: expected a text, got the number 7\nmessages[1].content: expected a text, got the number 8"},
 	{"an unknown role", `{"messages":[{"role":"narrator","content":"a"},` + answer + `]}`, `f:1: the chat template refuses the conversation: no narrators here`},
-	{"a template's mistake", "\n[" + `{"messages":[{"role":"broken","content":"a"},` + answer + `]}]`, `f:2 (element 0): the chat template: line 3: upside down`},
+	{"a template's mistake", "\n[" + `{"messages":[{"role":"broken","content":"a"},` + answer + `]}]`, `f:2 (element 0): chat: line 3: upside down`},
 	{"a template that leaves answers out", `{"messages":[{"role":"assistant","content":"silence"}]}`,
 		`f:1: the chat template writes no answer of the assistant, so that there is nothing to learn`},
 	{"key twice", `{"messages":[{"role":"user","role":"assistant","content":"a"}]}`, `f:1: key "role" is there twice at byte 28 of the line`},

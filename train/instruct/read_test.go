@@ -293,11 +293,17 @@ func FuzzRead(f *testing.F) {
 	for _, c := range badFiles {
 		f.Add([]byte(c.text))
 	}
+	for _, c := range badConversations {
+		f.Add([]byte(c.text))
+	}
 	f.Add([]byte(`[{"instruction":"i","input":"x","output":"o"},{"prompt":"p","completion":"c"}]`))
 	f.Add([]byte("{\"input_ids\":[1,2],\"labels\":[-100,2]}\n"))
+	f.Add([]byte(`{"messages":[{"role":"user","content":"^$</think><b>"},{"role":"assistant","content":[{"type":"text","text":"a$"}]}],"tools":"[{\"name\":\"$\"}]"}`))
+	f.Add([]byte(`{"conversations":[{"from":"human","value":"a$b"},{"from":"gpt","value":"^"}],"system":"\u0000"}`))
+	chat := WithChat(Chat{Template: fakeChat{}})
 	f.Fuzz(func(t *testing.T, text []byte) {
-		_, err := Read("f", strings.NewReader(string(text)), Alpaca)
-		d, skip := Read("f", strings.NewReader(string(text)), Alpaca, SkipBad())
+		_, err := Read("f", strings.NewReader(string(text)), Alpaca, chat)
+		d, skip := Read("f", strings.NewReader(string(text)), Alpaca, chat, SkipBad())
 		if err == nil && (skip != nil || d.Bad() > 0) {
 			t.Errorf("good, but with SkipBad %v, %+v", skip, d)
 		}
@@ -319,5 +325,41 @@ func FuzzRead(f *testing.F) {
 				t.Errorf("%+v: %+v", r, spans)
 			}
 		}
+		plain, err := Read("f", strings.NewReader(string(text)), Alpaca, chat, SkipBad(), NoSpecialInText([]string{"^", "$", "</s>"}))
+		if err != nil || plain.Len() != d.Len() {
+			return // a row whose thoughts begin with what is special
+		}
+		for i := range plain.Len() {
+			if r := plain.Row(i); r.Kind == Conversation {
+				onlyTheTemplates(t, plain.Spans(i), d.Spans(i))
+			}
+		}
 	})
+}
+
+// onlyTheTemplates checks that the special tokens of a conversation are those that fakeChat writes: "^" at its beginning
+// and "$" at the end of each turn.
+func onlyTheTemplates(t *testing.T, spans, same []Span) {
+	t.Helper()
+	x := encode(both, spans)
+	special, turns := 0, 0
+	for i, s := range spans {
+		if s.Text != same[i].Text || s.Learnt != same[i].Learnt {
+			t.Errorf("%q is %q with special tokens", s.Text, same[i].Text)
+		}
+		for _, id := range x[i] {
+			switch id {
+			case 1:
+				special += 1000
+			case 2:
+				special++
+			}
+		}
+		if s.Learnt {
+			turns++
+		}
+	}
+	if special/1000 != 1 || special%1000 < turns {
+		t.Errorf("%d and %d special tokens in %+v, %d answers", special/1000, special%1000, spans, turns)
+	}
 }
