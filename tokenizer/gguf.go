@@ -159,6 +159,10 @@ func (r ggufReader) readScored(pieces []spPiece) error {
 // readByteLevel reads a byte-level vocabulary.
 func (r ggufReader) readByteLevel(pieces []spPiece) error {
 	v := r.v
+	merges, made, err := r.merges()
+	if err != nil {
+		return err
+	}
 	texts := make([]string, len(pieces))
 	seen := make(map[string]int, len(pieces))
 	for i, p := range pieces {
@@ -171,8 +175,11 @@ func (r ggufReader) readByteLevel(pieces []spPiece) error {
 		case pieceUnknown, pieceControl:
 			v.addPiece(int32(i), p.text, true)
 			texts[i] = "" // only found as it stands, never made
-		case pieceUser:
+		case pieceUser: // its text is no spelling of bytes, unless merges make it
 			v.addPiece(int32(i), p.text, false)
+			if !made[p.text] {
+				texts[i] = ""
+			}
 		}
 	}
 	if len(v.added) > maxAdded {
@@ -184,7 +191,7 @@ func (r ggufReader) readByteLevel(pieces []spPiece) error {
 			delete(v.model.ids, p.text)
 		}
 	}
-	if err := r.readMerges(); err != nil {
+	if err := r.addMerges(merges); err != nil {
 		return err
 	}
 	_, llama3 := seen[llama3BOS]
@@ -195,27 +202,36 @@ func (r ggufReader) readByteLevel(pieces []spPiece) error {
 	return r.readRoles([2]int32{none, none}, addBOS)
 }
 
-func (r ggufReader) readMerges() error {
+// merges reads the merges, and returns what they make, too.
+func (r ggufReader) merges() (list [][2]string, made map[string]bool, err error) {
 	if _, err := r.count("merges", maxMerges); err != nil {
-		return err
+		return nil, nil, err
 	}
-	merges, err := r.Strings(ggml + "merges")
+	texts, err := r.Strings(ggml + "merges")
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
+	list, made = make([][2]string, len(texts)), make(map[string]bool, len(texts))
+	for i, text := range texts {
+		left, right, ok := strings.Cut(text, " ")
+		if !ok {
+			return nil, nil, fmt.Errorf("%s: %smerges[%d]: want two tokens, got %.40q", r.Path(), ggml, i, text)
+		}
+		list[i] = [2]string{left, right}
+		made[left+right] = true
+	}
+	return list, made, nil
+}
+
+func (r ggufReader) addMerges(list [][2]string) error {
 	var bad problems
-	for i, m := range merges {
-		left, right, ok := strings.Cut(m, " ")
-		if missing, known := r.v.addMerge(left, right); !known || !ok {
+	for i, m := range list {
+		if missing, ok := r.v.addMerge(m[0], m[1]); !ok {
 			if bad.full() {
 				bad.more++
 				continue
 			}
-			if !ok {
-				bad.add(fmt.Errorf("%s: %smerges[%d]: want two tokens, got %.40q", r.Path(), ggml, i, m))
-			} else {
-				bad.add(fmt.Errorf("%s: %smerges[%d]: %.40q is not among the tokens", r.Path(), ggml, i, missing))
-			}
+			bad.add(fmt.Errorf("%s: %smerges[%d]: %.40q is not among the tokens", r.Path(), ggml, i, missing))
 		}
 	}
 	return bad.err()
