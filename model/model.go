@@ -134,6 +134,9 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 // convert makes the weights usable in place, and counts those that lie in mapped files then.
 func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
 	o := weights.PrepareOptions{CacheDir: m.opts.CacheDir, DType: blocks, Progress: m.opts.Progress}
+	for _, s := range m.cfg.Stored(m.ckpt) {
+		o.Names = append(o.Names, s.Name)
+	}
 	converted, err := m.ckpt.Unprepared(o)
 	if err == nil {
 		err = m.ckpt.Prepare(ctx, o)

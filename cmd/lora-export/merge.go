@@ -105,8 +105,7 @@ func (c *merge) tell(stdout io.Writer, ckpt *weights.Checkpoint, untied bool, co
 	}
 	tokenizer := func(name string) bool { return name == "tokenizer.json" || name == "tokenizer.model" }
 	if ckpt.Format() == weights.GGUF && !slices.ContainsFunc(copies, tokenizer) {
-		fmt.Fprintf(stdout, "the tokenizer is a part of %s and no file that could be copied: put the model's tokenizer files into %s\n",
-			ckpt.Files()[0], c.Out)
+		fmt.Fprintf(stdout, "the tokenizer of a .gguf file cannot be copied as a file: put the model's tokenizer files into %s\n", c.Out)
 	}
 }
 

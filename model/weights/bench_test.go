@@ -121,7 +121,9 @@ func BenchmarkOpen(b *testing.B) {
 			}
 			return safetensors.Write(create(SingleFile), list, nil)
 		},
-		"bin": func(_ string, create func(string) io.Writer) error { return writePickle(create(PickleFile), hf, shapes) },
+		"bin": func(_ string, create func(string) io.Writer) error {
+			return writePickle(create(PickleFile), hf, shapes)
+		},
 		"pth": func(dir string, create func(string) io.Writer) error {
 			const params = `{"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-06, "vocab_size": -1}`
 			if err := os.WriteFile(filepath.Join(dir, ParamsFile), []byte(params), 0o666); err != nil {

@@ -181,6 +181,23 @@ func TestQuantisedAsBF16(t *testing.T) {
 	}
 }
 
+// Only what is wanted is converted.
+func TestPrepareNames(t *testing.T) {
+	c := open(t, formPath(t, "quantised"))
+	o := PrepareOptions{Names: []string{headName, "model.layers.1.mlp.down_proj.weight", "nothing"}}
+	if n, err := c.Unprepared(o); n != 4*(24*32+32*256) || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if err := c.Prepare(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	for x := range c.All() {
+		if (x.Data != nil) != (slices.Contains(o.Names, x.Name) || len(x.Shape) == 1) {
+			t.Errorf("%s: in place %v", x.Name, x.Data != nil)
+		}
+	}
+}
+
 // What is made of params.json and of a GGUF file's metadata.
 func TestMadeConfig(t *testing.T) {
 	for name, want := range map[string]string{

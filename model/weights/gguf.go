@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -142,6 +141,7 @@ func (c *Checkpoint) addGGUF(files []*gguf.File) error {
 		return join(errs)
 	}
 	for _, t := range list {
+		var err error
 		name, role := ggufName(t.Name)
 		switch role {
 		case dropped:
@@ -151,13 +151,11 @@ func (c *Checkpoint) addGGUF(files []*gguf.File) error {
 		case key:
 			t, err = turn(t, m.kvHeads, m.headDim)
 		}
-		if err != nil {
-			errs = append(errs, err)
-			err = nil
-			continue
+		if err == nil {
+			t.Name = name
+			err = c.add(t)
 		}
-		t.Name = name
-		errs = append(errs, c.add(t))
+		errs = append(errs, err)
 	}
 	c.config = func() (*strictjson.Object, string, error) { return m.config, path, nil }
 	c.warn(path, m.unknown)
@@ -225,6 +223,3 @@ type metadata struct {
 	config                  *strictjson.Object
 	unknown                 []string // keys
 }
-
-// errOtherModel is a file with something else than a LLaMA model in it.
-var errOtherModel = errors.New("not a LLaMA model")

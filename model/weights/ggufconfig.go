@@ -109,7 +109,7 @@ func readMetadata(f keyValues, tensors []Tensor) (*metadata, error) {
 	r := &metadataReader{f: f, o: strictjson.NewObject(), used: map[string]bool{}}
 	const arch = "general.architecture"
 	if !f.Has(arch) {
-		return nil, fmt.Errorf("%s: %s is missing: %w", f.Path(), arch, errOtherModel)
+		return nil, fmt.Errorf("%s: %s is missing", f.Path(), arch)
 	}
 	if a := r.text(arch, ""); len(r.errs) == 0 && a != "llama" {
 		return nil, fmt.Errorf("%s: %s is %s, only \"llama\" is supported", f.Path(), arch, quoted(a))
@@ -215,6 +215,9 @@ func (r *metadataReader) rope(m *metadata, factors Tensor) {
 	default:
 		r.fail("llama.rope.scaling.type is %s, want \"none\", \"linear\" or \"yarn\"", quoted(kind))
 	}
+	if attention != 1 && kind != "yarn" {
+		r.fail("llama.rope.scaling.attn_factor is %g, only with the type \"yarn\" may it not be 1", attention)
+	}
 	if factors.Name != "" {
 		scaling = r.llama3(m, theta, factors, scaling)
 	}
@@ -226,11 +229,11 @@ func (r *metadataReader) rope(m *metadata, factors Tensor) {
 // llama3 finds the parameters of Llama 3.1's scaling that give the factors in t, by which llama.cpp divides the
 // frequencies of the pairs.
 func (r *metadataReader) llama3(m *metadata, theta float64, t Tensor, scaling *strictjson.Object) *strictjson.Object {
-	got := make([]float32, t.Len())
-	if len(got) != m.headDim/2 || len(t.Shape) != 1 {
+	if !slices.Equal(t.Shape, []int{m.headDim / 2}) {
 		r.fail("%s has shape %v, want [%d]: a factor for each pair of a head", ropeFreqs, t.Shape, m.headDim/2)
 		return scaling
 	}
+	got := make([]float32, t.Len())
 	if err := t.Elements(got, 0); err != nil {
 		r.errs = append(r.errs, err)
 		return scaling
@@ -244,7 +247,7 @@ func (r *metadataReader) llama3(m *metadata, theta float64, t Tensor, scaling *s
 	}
 	factor := float64(slices.Max(got))
 	for i, want := range llama3Factors(m.headDim, theta, factor) {
-		if math.Abs(float64(got[i])-want) > 1e-4*want { // the writer computes in float32
+		if !(math.Abs(float64(got[i])-want) <= 1e-4*want) { // the writer computes in float32; NaN is not near anything
 			r.fail("%s: factor %d is %g, Llama 3.1's scaling by %g has %g there: another scaling is not supported", ropeFreqs, i, got[i], factor, want)
 			return scaling
 		}

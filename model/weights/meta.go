@@ -271,39 +271,31 @@ func assemble(parts []Tensor, role role, p *params) (Tensor, error) {
 	return t, nil
 }
 
-// joinParts tells by their shape whether the parts of a matrix are rows or columns of it. That of one shard has all
-// dim columns where it is rows: but of wo and w2, which take something else than the residual stream in.
+// joinParts puts the parts of a matrix together. wo and w2 are split by columns, the others by rows; the embedding is
+// split by columns in LLaMA 1 and 2 and by rows in Llama 3, which its shape tells.
 func joinParts(t Tensor, parts []Tensor, p *params) (Tensor, error) {
 	n := len(parts)
 	if len(t.Shape) != 2 {
 		return t, t.errorf("shape %v in each of %d shards, want a matrix", t.Shape, n)
 	}
-	module := ""
-	if _, m, ok := layerOf(t.Name, "layers."); ok {
-		module = m
-	}
 	rows, cols := t.Shape[0], t.Shape[1]
-	byColumns := module == "attention.wo.weight" || module == "feed_forward.w2.weight"
-	if t.Name == "tok_embeddings.weight" { // by columns in LLaMA 1 and 2, by rows in Llama 3
-		byColumns = cols != p.dim
-	}
-	switch {
-	case byColumns && t.Name == "tok_embeddings.weight" && cols*n != p.dim:
-		return t, t.errorf("%v in each of %d shards, want %d or %d columns: %s says dim %d", t.Shape, n, p.dim, p.dim/n, ParamsFile, p.dim)
-	case byColumns && t.Name != "tok_embeddings.weight" && rows != p.dim, !byColumns && cols != p.dim:
-		return t, t.errorf("%v in each of %d shards; %s says dim %d", t.Shape, n, ParamsFile, p.dim)
-	}
-	t.Data, t.Shape = nil, []int{rows * n, cols}
-	j := &joined{size: t.DType.Size(), width: rows * cols}
+	_, module, _ := layerOf(t.Name, "layers.")
+	embedding := t.Name == "tok_embeddings.weight"
+	byColumns := embedding && cols != p.dim || module == "attention.wo.weight" || module == "feed_forward.w2.weight"
+	fits := cols == p.dim
 	if byColumns {
-		t.Shape, j.width = []int{rows, cols * n}, cols
+		fits = rows == p.dim || embedding && cols*n == p.dim
 	}
+	if !fits || rows == 0 || cols == 0 || t.DType.Size() == 0 {
+		return t, t.errorf("%s %v in each of %d shards cannot be joined: %s says dim %d", t.Type, t.Shape, n, ParamsFile, p.dim)
+	}
+	j := &joined{size: t.DType.Size(), width: rows * cols}
 	for _, part := range parts {
 		j.parts = append(j.parts, layoutOf(part))
 	}
-	t.layout = j
-	if j.width == 0 || j.size == 0 {
-		return t, t.errorf("%s %v cannot be joined", t.Type, parts[0].Shape)
+	t.Data, t.layout, t.Shape = nil, j, []int{rows * n, cols}
+	if byColumns {
+		t.Shape, j.width = []int{rows, cols * n}, cols
 	}
 	return t, nil
 }

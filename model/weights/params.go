@@ -12,20 +12,20 @@ import (
 
 // params is what Meta's params.json says of a model, in the words of Meta's ModelArgs, or of Mistral's.
 type params struct {
-	path                         string
-	dim, layers, heads, kvHeads  int
-	headDim, hiddenDim           int // hiddenDim 0: multiple_of and ffn_dim_multiplier say
-	multipleOf                   int // 0: the file does not say
-	ffnMultiplier                json.Number
-	vocab                        int // 0: the file does not say
-	maxSeqLen                    int // 0: the file does not say
-	window                       any // of attention; nil: none
-	eps, theta                   json.Number
-	scaledRope                   bool
-	ropeFactor                   json.Number // "" where the file does not say
-	mistral                      bool
-	unknown                      []string
-	ffnRows, vocabRows, headRows int // what the weights have
+	path                        string
+	dim, layers, heads, kvHeads int
+	headDim, hiddenDim          int // hiddenDim 0: multiple_of and ffn_dim_multiplier say
+	multipleOf                  int // 0: the file does not say
+	ffnMultiplier               json.Number
+	vocab                       int // 0: the file does not say
+	maxSeqLen                   int // 0: the file does not say
+	window                      any // of attention; nil: none
+	eps, theta                  json.Number
+	scaledRope                  bool
+	ropeFactor                  json.Number // "" where the file does not say
+	mistral                     bool
+	unknown                     []string
+	ffnRows, vocabRows          int // what the weights have
 }
 
 // paramsReader takes values out of params.json and gathers what is wrong.
@@ -114,7 +114,7 @@ func parseParams(o *strictjson.Object, path string) (*params, error) {
 	if _, ok := r.get("sliding_window"); ok {
 		p.window = json.Number(strconv.Itoa(r.size("sliding_window", 0)))
 	}
-	p.mistral = r.used["head_dim"] && p.headDim > 0 || p.hiddenDim > 0 || p.window != nil
+	p.mistral = p.headDim > 0 || p.hiddenDim > 0 || p.window != nil
 	if len(r.errs) == 0 {
 		p.checkSizes(r)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/safetensors"
@@ -19,6 +18,8 @@ type PrepareOptions struct {
 	// or BF16, for products that round to it anyway. What is looked up row by row (the embedding) or is no matrix
 	// becomes F32.
 	DType numeric.DType
+	// Names are the tensors that are wanted; nil: all. The others stay as they are.
+	Names []string
 	// Progress is told how many bytes of how many are converted. It may be nil.
 	Progress func(done, total int64)
 }
@@ -37,14 +38,14 @@ type job struct {
 
 func (j *job) bytes() int64 { return int64(j.Len()) * int64(j.to.Size()) }
 
-// Prepare makes all floating-point tensors usable in place as F32, F16 or BF16: afterwards Data of each is set. Those
+// Prepare makes floating-point tensors usable in place as F32, F16 or BF16: afterwards Data of each is set. Those
 // that lie so in the checkpoint stay there. The others are converted on all CPUs: up to 64 MiB into memory; more of
 // them into one file, which is mapped, kept, and found again the next time. The file is made anew where the checkpoint
 // is not the one that it was made of, or where it is damaged; it replaces older ones of the same checkpoint. What
 // Elements gives changes only where DType is BF16: it is rounded then. F64 is rounded to F32; what does not fit is an
 // error. To call it again does nothing.
 func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
-	jobs, err := c.jobs(o.DType)
+	jobs, err := c.jobs(o)
 	if err != nil || len(jobs) == 0 {
 		return err
 	}
@@ -60,7 +61,7 @@ func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 
 // Unprepared is how many bytes Prepare has to make with these options.
 func (c *Checkpoint) Unprepared(o PrepareOptions) (int64, error) {
-	jobs, err := c.jobs(o.DType)
+	jobs, err := c.jobs(o)
 	var n int64
 	for i := range jobs {
 		n += jobs[i].bytes()
@@ -69,7 +70,8 @@ func (c *Checkpoint) Unprepared(o PrepareOptions) (int64, error) {
 }
 
 // jobs lists what has to be converted, and to what.
-func (c *Checkpoint) jobs(blocks numeric.DType) ([]job, error) {
+func (c *Checkpoint) jobs(o PrepareOptions) ([]job, error) {
+	blocks := o.DType
 	switch blocks {
 	case numeric.Invalid:
 		blocks = numeric.F32
@@ -77,11 +79,15 @@ func (c *Checkpoint) jobs(blocks numeric.DType) ([]job, error) {
 	default:
 		return nil, fmt.Errorf("tensors can be prepared as F32 or BF16, not as %v", blocks)
 	}
+	wanted := map[string]bool{}
+	for _, name := range o.Names {
+		wanted[name] = true
+	}
 	var list []job
 	for i, t := range c.tensors {
 		j := job{t, i, t.DType}
 		switch {
-		case !t.DType.Float():
+		case !t.DType.Float(), o.Names != nil && !wanted[t.Name]:
 			continue
 		case t.DType == numeric.F64:
 			j.to = numeric.F32
@@ -89,9 +95,6 @@ func (c *Checkpoint) jobs(blocks numeric.DType) ([]job, error) {
 			continue
 		case t.blocks && len(t.Shape) == 2 && t.Name != embedName:
 			j.to = blocks
-		}
-		if _, cols := t.Size(); t.Len() > math.MaxInt/8 || cols > math.MaxInt/8 {
-			return nil, t.errorf("shape %v is too large", t.Shape)
 		}
 		list = append(list, j)
 	}
