@@ -30,7 +30,7 @@ type Chat struct {
 	Missing error
 	// Variables are what the template knows besides the conversation: bos_token, eos_token.
 	Variables map[string]any
-	// Now is the time that the template may tell, the same for all rows.
+	// Now is the time that the template may tell, the same for all rows. Zero: that of reading.
 	Now time.Time
 	// SystemPrompt is the system message of conversations that have none. Empty: none.
 	SystemPrompt string
@@ -66,6 +66,9 @@ func (r *reader) render() error {
 			return fmt.Errorf("%s: the row is a conversation: %w", r.rows[p.row].Place(),
 				cmp.Or(r.chat.Missing, errors.New("there is no chat template to make text of it")))
 		}
+	}
+	if r.chat.Now.IsZero() {
+		r.chat.Now = time.Now()
 	}
 	work := rendering{reader: r, tags: newMasker(r.special)}
 	pool := parallel.New(min(runtime.GOMAXPROCS(0), len(r.pending)))
@@ -180,16 +183,14 @@ func (w rendering) turns(messages, tools []*strictjson.Object, t ChatTemplate) (
 	return turns, err
 }
 
-// keepLast leaves only what belongs to the assistant's last turn.
+// keepLast leaves only what belongs to the assistant's last turn: all of its message, where that is known.
 func keepLast(spans []Span, turns []chat.Span) {
-	last := -1
-	for _, t := range turns {
-		if t.Assistant {
-			last = max(last, t.Message)
-		}
+	last := len(turns) - 1
+	for last > 0 && !turns[last].Assistant {
+		last--
 	}
 	for i, t := range turns {
-		spans[i].Learnt = t.Assistant && t.Message == last
+		spans[i].Learnt = t.Assistant && (i == last || t.Message >= 0 && t.Message == turns[last].Message)
 	}
 }
 

@@ -237,9 +237,12 @@ func TestMask(t *testing.T) {
 		{[]string{"<s"}, "<s> <t>", "xx> xt>"},
 		{[]string{"[X]", ">"}, "<b> [X] [Y]", "<bx xXx xYx"},
 		{[]string{"$"}, "<b>$", "<b>x"},
+		{[]string{"<s>"}, "＜s＞ ﹤s≯ 中é <b>", "xsx xsx 中é <b>"}, // what normalisers make "<" and ">" of
 		{[]string{"<s>"}, "<" + strings.Repeat("b", maxTag-1) + "><b>", "x" + strings.Repeat("b", maxTag-1) + "x<b>"},
 	} {
-		in, err := newMasker(c.special).standIns(map[rune]bool{}, "")
+		m, seen := newMasker(c.special), noticed{map[rune]bool{}, map[rune]bool{}}
+		m.notice(c.text, seen)
+		in, err := m.standIns(seen)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +264,7 @@ func TestMask(t *testing.T) {
 	for c := rune(firstStandIn); c <= lastStandIn; c++ {
 		used[c] = true
 	}
-	if _, err := newMasker([]string{"<s>"}).standIns(used, ""); err == nil || !strings.Contains(err.Error(), "private use") {
+	if _, err := newMasker([]string{"<s>"}).standIns(noticed{map[rune]bool{'<': true}, used}); err == nil || !strings.Contains(err.Error(), "private use") {
 		t.Errorf("no stand-ins are left: %v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/tokenizer"
 )
@@ -17,9 +19,9 @@ import (
 // Where these come out is what the conversation says. The second text, put back, must be the first one: otherwise the
 // template has looked into what was said, and the row is refused.
 
-// masker knows which characters need stand-ins: those that special tokens begin or end with, save those of tags that no
-// special token has. Templates look for such tags ("</think>"), and they can be left as they are: a special token that
-// touched one would have all of it in itself.
+// masker knows which characters need stand-ins: those that special tokens begin or end with, and those that a normaliser
+// may make such characters of; save those of tags that no special token has. Templates look for such tags ("</think>"),
+// and they can be left as they are: a special token that touched one would have all of it in itself.
 type masker struct {
 	ends map[rune]bool   // characters that special tokens begin or end with
 	tags map[string]bool // tags within special tokens; nil: all tags need stand-ins
@@ -43,6 +45,15 @@ func newMasker(special []string) *masker {
 		m.tags = nil
 	}
 	return m
+}
+
+// needs reports whether a character needs a stand-in.
+func (m *masker) needs(c rune) bool {
+	if c < utf8.RuneSelf || m.ends[c] {
+		return m.ends[c]
+	}
+	parts := norm.NFKD.PropertiesString(string(c)).Decomposition()
+	return len(parts) > 0 && strings.ContainsFunc(string(parts), func(c rune) bool { return m.ends[c] })
 }
 
 // maxTag is the longest tag in bytes.
@@ -70,20 +81,22 @@ type standIns struct {
 	back map[rune]rune
 }
 
+// noticed are the characters of a conversation that count: those that need stand-ins, and those that are some.
+type noticed struct{ needed, used map[rune]bool }
+
 // markPlain finds out what of the spans comes of the messages.
 func (w rendering) markPlain(spans []Span, messages, tools []*strictjson.Object, t ChatTemplate) error {
-	m := w.tags
-	used := map[rune]bool{}
-	needed := false
+	seen := noticed{map[rune]bool{}, map[rune]bool{}}
 	for _, list := range [][]*strictjson.Object{messages, tools} {
 		for _, o := range list {
-			needed = m.scan(o, used) || needed
+			eachText(o, func(s string) { w.tags.notice(s, seen) })
 		}
 	}
-	if !needed {
+	if len(seen.needed) == 0 {
 		return nil
 	}
-	in, err := m.standIns(used, text(spans))
+	w.tags.notice(text(spans), noticed{map[rune]bool{}, seen.used})
+	in, err := w.tags.standIns(seen)
 	if err != nil {
 		return err
 	}
@@ -104,17 +117,15 @@ func (w rendering) markPlain(spans []Span, messages, tools []*strictjson.Object,
 var errMixed = errors.New("the chat template looks into what is said, so that special tokens in it cannot be told from the template's own: " +
 	"take them out, or let them be special tokens")
 
-// scan reports whether a value has a character that stand-ins are needed for, and notes the stand-ins that it has.
-func (m *masker) scan(v any, used map[rune]bool) (needed bool) {
-	eachText(v, func(s string) {
-		for _, c := range s {
-			needed = needed || m.ends[c]
-			if c >= firstStandIn && c <= lastStandIn {
-				used[c] = true
-			}
+// notice notes the characters of a text that count.
+func (m *masker) notice(text string, seen noticed) {
+	for _, c := range text {
+		if c >= firstStandIn && c <= lastStandIn {
+			seen.used[c] = true
+		} else if m.needs(c) {
+			seen.needed[c] = true
 		}
-	})
-	return needed
+	}
 }
 
 // eachText calls do with all texts of a value, keys among them.
@@ -135,17 +146,12 @@ func eachText(v any, do func(string)) {
 	}
 }
 
-// standIns chooses stand-ins that are not used, neither in the conversation nor in the text.
-func (m *masker) standIns(used map[rune]bool, text string) (*standIns, error) {
-	for _, c := range text {
-		if c >= firstStandIn && c <= lastStandIn {
-			used[c] = true
-		}
-	}
+// standIns chooses stand-ins that are not used.
+func (m *masker) standIns(seen noticed) (*standIns, error) {
 	s := &standIns{m, map[rune]rune{}, map[rune]rune{}}
 	next := rune(firstStandIn)
-	for _, c := range slices.Sorted(maps.Keys(m.ends)) {
-		for used[next] {
+	for _, c := range slices.Sorted(maps.Keys(seen.needed)) {
+		for seen.used[next] {
 			next++
 		}
 		if next > lastStandIn {
