@@ -132,11 +132,12 @@ func (f *finder) all() (all []learnt, err error) {
 	return all, nil
 }
 
-// turn returns the turn of message i: from the run of the template, or else what the message adds to the rendering of
-// those before it.
+// turn returns the turn of message i: from the run of the template, or, if that tells nothing of any message, what the
+// message adds to the rendering of those before it.
 func (f *finder) turn(i int) (turn, bool, error) {
-	if t, ok := f.turns[i]; ok {
-		return t, true, nil
+	t, ok := f.turns[i]
+	if ok || slices.ContainsFunc(f.whole.Parts, func(p jinja.Part) bool { return p.Message >= 0 }) {
+		return t, ok, nil
 	}
 	before, ok, err := f.try(f.messages[:i], false)
 	if err != nil || !ok || !strings.HasPrefix(f.whole.Text, before.Text) {
@@ -146,7 +147,9 @@ func (f *finder) turn(i int) (turn, bool, error) {
 	if err != nil || !ok || !strings.HasPrefix(f.whole.Text, with.Text) || len(with.Text) <= len(before.Text) {
 		return turn{}, false, err
 	}
-	return turn{len(before.Text), len(with.Text)}, true, nil
+	t = turn{len(before.Text), len(with.Text)}
+	says := strings.TrimSpace(text(f.messages[i], "content"))
+	return t, strings.Contains(f.whole.Text[t.start:t.end], says), nil
 }
 
 // try renders other messages than the whole conversation, which the template may refuse; only the end of ctx is an
@@ -176,17 +179,19 @@ func (f *finder) answer(i int, t turn) (int, error) {
 	if prompt != "" && strings.HasPrefix(text, prompt) {
 		return t.start + len(prompt), nil
 	}
-	header, ok, err := f.header(i, t)
-	if err != nil {
-		return 0, err
+	for _, n := range []int{len(f.messages), i + 1} {
+		header, ok, err := f.header(i, t, n)
+		if err != nil {
+			return 0, err
+		}
+		if ok && known && prompt == "" && strings.TrimSpace(header) == "" {
+			return t.start, nil
+		}
+		if ok && strings.HasPrefix(text, header) {
+			return t.start + len(header), nil
+		}
 	}
-	if !ok {
-		return 0, fmt.Errorf("chat: message %d: the template does not tell where in its text the assistant's answer begins", i)
-	}
-	if known && prompt == "" && strings.TrimSpace(header) == "" {
-		return t.start, nil
-	}
-	return t.start + len(header), nil
+	return 0, fmt.Errorf("chat: message %d: the template does not tell where in its text the assistant's answer begins", i)
 }
 
 // lastPrompt is the generation prompt at the end of the conversation, "" where it is not an addition.
@@ -220,43 +225,35 @@ func (f *finder) promptAt(i int) (prompt string, known bool, err error) {
 	return prompt, known, nil
 }
 
-// header is what the template writes in message i's turn before the answer. It is found by another answer in its place,
-// a text that occurs nowhere else, first in the whole conversation, then at the end of the messages up to it.
-func (f *finder) header(i int, t turn) (string, bool, error) {
+// header is what the template writes in message i's turn before the answer, when the answer is another: a text that
+// occurs nowhere else. It is rendered with the first n messages.
+func (f *finder) header(i int, t turn, n int) (string, bool, error) {
 	mark := f.mark()
 	other := jinja.NewDict()
 	other.Set("role", "assistant")
 	other.Set("content", mark)
-	if content, _ := f.messages[i].Get("content"); content != nil {
-		if _, parts := content.(*jinja.List); parts {
-			part := jinja.NewDict()
-			part.Set("type", "text")
-			part.Set("text", mark)
-			other.Set("content", jinja.NewList([]any{part}))
-		}
+	content, _ := f.messages[i].Get("content")
+	if _, parts := content.(*jinja.List); parts {
+		part := jinja.NewDict()
+		part.Set("type", "text")
+		part.Set("text", mark)
+		other.Set("content", jinja.NewList([]any{part}))
 	}
-	for _, n := range []int{len(f.messages), i + 1} {
-		messages := slices.Clone(f.messages[:n])
-		messages[i] = other
-		out, ok, err := f.try(messages, false)
-		if err != nil {
-			return "", false, err
-		}
-		if !ok {
-			continue
-		}
-		at := t
-		if own, ok := turns(out)[i]; ok {
-			at = own
-		} else if !strings.HasPrefix(out.Text, f.whole.Text[:t.start]) {
-			continue
-		}
-		header, _, found := strings.Cut(out.Text[at.start:], mark)
-		if found && strings.HasPrefix(f.whole.Text[t.start:t.end], header) {
-			return header, true, nil
-		}
+	messages := slices.Clone(f.messages[:n])
+	messages[i] = other
+	out, ok, err := f.try(messages, false)
+	if err != nil || !ok {
+		return "", false, err
 	}
-	return "", false, nil
+	own, ok := turns(out)[i]
+	if !ok && !strings.HasPrefix(out.Text, f.whole.Text[:t.start]) {
+		return "", false, nil
+	}
+	if !ok {
+		own = turn{t.start, len(out.Text)}
+	}
+	header, _, found := strings.Cut(out.Text[own.start:own.end], mark)
+	return header, found, nil
 }
 
 // mark is a text that neither the template nor the conversation has.

@@ -285,8 +285,16 @@ func isDunder(v any, name string) bool {
 		return iterable(v) && typeName(v) != "generator"
 	case "__iter__":
 		return iterable(v)
-	case "__call__", "__globals__", "__code__", "__func__", "__self__", "__module__":
+	case "__call__":
 		return callable(v)
+	case "__globals__", "__code__", "__closure__", "__defaults__", "__self__", "__name__", "__qualname__":
+		_, ok := v.(*function)
+		return ok
+	case "__module__", "__dict__", "__slots__", "__weakref__":
+		switch v.(type) {
+		case *function, *macro, *undefined, *loop, *namespace:
+			return true
+		}
 	}
 	return false
 }

@@ -22,8 +22,8 @@ const MaxSource = 1 << 20
 const (
 	textLimit  = 16 << 20 // bytes of the output or of any string, plus textFactor times In
 	textFactor = 4
-	allocTimes = 8        // bytes of all values made in one rendering, as a multiple of the limit of a text
-	stepLimit  = 20 << 20 // evaluations, plus stepFactor times In
+	allocTimes = 8       // bytes of all values made in one rendering, as a multiple of the limit of a text
+	stepLimit  = 4 << 20 // evaluations, plus stepFactor times In
 	stepFactor = 64
 	callDepth  = 200     // macros within macros
 	valueDepth = 500     // lists within lists
@@ -100,8 +100,9 @@ func (t *Template) Render(ctx context.Context, in Input) (out Output, err error)
 	size := in.Size + t.size
 	r := &run{
 		ctx: ctx, vars: in.Variables, now: in.Now, line: 1, message: -1,
-		maxText: textLimit + textFactor*size, steps: stepLimit + stepFactor*size,
+		maxText: textLimit + textFactor*size, maxSteps: stepLimit + stepFactor*size,
 	}
+	r.steps = r.maxSteps
 	r.allocs = allocTimes * r.maxText
 	r.root.r = r
 	r.out = &r.root
@@ -140,16 +141,17 @@ type cancelled struct{ err error }
 
 // run is the state of one rendering.
 type run struct {
-	ctx     context.Context
-	vars    map[string]any
-	now     time.Time
-	line    int // of what is evaluated
-	steps   int // left
-	allocs  int // bytes left
-	maxText int
-	calls   int // macros that are open
-	root    text
-	out     *text // where output goes: root or what is captured
+	ctx      context.Context
+	vars     map[string]any
+	now      time.Time
+	line     int // of what is evaluated
+	steps    int // left
+	allocs   int // bytes left
+	maxSteps int
+	maxText  int
+	calls    int // macros that are open
+	root     text
+	out      *text // where output goes: root or what is captured
 
 	messages  map[*Dict]int
 	message   int // whose loop is running
@@ -168,7 +170,7 @@ func (r *run) step(n int) {
 	before := r.steps
 	r.steps -= n
 	if r.steps < 0 {
-		r.fail("the template does not come to an end: it is stopped after %d steps", stepLimit)
+		r.fail("the template does not come to an end: it is stopped after %d steps", r.maxSteps)
 	}
 	if before>>10 != r.steps>>10 {
 		r.check()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ type renderCase struct {
 	Kwargs   map[string]json.RawMessage
 	Output   *string
 	Error    string
+	// Generated are the ranges of characters that Transformers takes for the assistant's.
+	Generated [][2]int
 }
 
 func (c renderCase) input(t testing.TB) Input {
@@ -113,6 +116,7 @@ func TestOwnRenderings(t *testing.T) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		t.Fatal(err)
 	}
+	generated := 0
 	for _, c := range file.Cases {
 		if c.Template == "" {
 			c.Kwargs = file.Data
@@ -124,5 +128,41 @@ func TestOwnRenderings(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.check(t, string(source))
+		if c.Generated != nil {
+			generated++
+			c.checkGenerated(t, string(source))
+		}
+	}
+	if generated < 20 {
+		t.Errorf("only %d cases tell what is generated", generated)
+	}
+}
+
+// checkGenerated compares what is learnt with Transformers' mask of the assistant's text.
+func (c renderCase) checkGenerated(t *testing.T, source string) {
+	t.Helper()
+	tmpl, err := Parse(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spans, err := tmpl.RenderTurns(t.Context(), c.input(t))
+	if err != nil {
+		t.Errorf("%s, %s: %v", c.Template, c.Name, err)
+		return
+	}
+	var got, want []string
+	for _, s := range spans {
+		if s.Assistant {
+			got = append(got, s.Text)
+			if role := struct{ Role string }{}; json.Unmarshal(c.Messages[s.Message], &role) != nil || role.Role != "assistant" {
+				t.Errorf("%s, %s: learns of message %d, which is of %q", c.Template, c.Name, s.Message, role.Role)
+			}
+		}
+	}
+	for _, g := range c.Generated {
+		want = append(want, string([]rune(*c.Output)[g[0]:g[1]]))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s, %s: learns %q, want %q", c.Template, c.Name, got, want)
 	}
 }
