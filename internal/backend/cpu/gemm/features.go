@@ -36,9 +36,10 @@ const (
 	avx2
 	avx512f
 	avx512BF16
+	neon
 )
 
-var setNames = [...]string{plain: "go", avx2: "avx2", avx512f: "avx512f", avx512BF16: "avx512_bf16"}
+var setNames = [...]string{plain: "go", avx2: "avx2", avx512f: "avx512f", avx512BF16: "avx512_bf16", neon: "neon"}
 
 // String returns the name that Parse understands.
 func (f Features) String() string { return setNames[f.set] }
@@ -50,7 +51,7 @@ func (f Features) FastBF16() bool { return f.fastBF16 }
 // Detect returns the best that this CPU has.
 func Detect() Features {
 	f := Features{set: plain}
-	for s := avx2; s <= avx512BF16; s++ {
+	for s := avx2; s <= neon; s++ {
 		if has(s) && (s != avx512BF16 || amd()) {
 			f.set = s
 		}
@@ -59,8 +60,8 @@ func Detect() Features {
 	return f
 }
 
-// Parse returns the features called name. It fails for a name it does not know, naming those it knows, and for
-// instructions that this CPU lacks.
+// Parse returns the features called name. It fails for a name it does not know and for instructions that this CPU lacks,
+// naming those it has.
 func Parse(name string) (Features, error) {
 	for s, n := range setNames {
 		if n != name {
@@ -73,7 +74,7 @@ func Parse(name string) (Features, error) {
 		f.fastBF16 = f.set == avx512BF16 && amd()
 		return f, nil
 	}
-	return Features{}, fmt.Errorf("CPU features %q are unknown, want one of %s", name, strings.Join(setNames[:], ", "))
+	return Features{}, fmt.Errorf("CPU features %q are unknown, want one of %s", name, strings.Join(available(), ", "))
 }
 
 func available() (names []string) {

@@ -126,7 +126,7 @@ func compare(t *testing.T, c []float32, ldc, m, n, k int, alpha float64, a, b ma
 	}
 }
 
-var dtypes = []numeric.DType{numeric.F32, numeric.F16, numeric.BF16}
+var dtypes = [...]numeric.DType{numeric.F32, numeric.F16, numeric.BF16}
 
 // shapes of products: m rows, n columns, k places.
 var shapes = [][3]int{

@@ -4,7 +4,7 @@ import "golang.org/x/sys/cpu"
 
 // units are the kernels by the names of features; nil where the CPU lacks the instructions.
 var units = func() map[string]*Unit {
-	m := map[string]*Unit{"go": &plain, "avx2": nil, "avx512f": nil, "avx512_bf16": nil}
+	m := map[string]*Unit{"go": &plain, "avx2": nil, "avx512f": nil, "avx512_bf16": nil, "neon": nil}
 	x := &cpu.X86
 	if !x.HasAVX2 || !x.HasFMA {
 		return m

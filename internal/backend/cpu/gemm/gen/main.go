@@ -1,5 +1,5 @@
-// Command gen writes the assembly of package gemm: gen_amd64.s, and its declarations, gen_amd64.go. It runs in the
-// package's directory, by go generate.
+// Command gen writes the assembly of package gemm: gen_amd64.s and gen_arm64.s, and its declarations, gen_amd64.go and
+// gen_arm64.go. It runs in the package's directory, by go generate.
 package main
 
 import (
@@ -13,18 +13,22 @@ import (
 )
 
 func main() {
-	code, decl, err := generate()
-	if err == nil {
-		err = os.WriteFile("gen_amd64.s", code, 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile("gen_amd64.go", decl, 0o644)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gen:", err)
-		os.Exit(1)
+	for arch, generate := range architectures {
+		code, decl, err := generate()
+		if err == nil {
+			err = os.WriteFile("gen_"+arch+".s", code, 0o644)
+		}
+		if err == nil {
+			err = os.WriteFile("gen_"+arch+".go", decl, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "gen:", err)
+			os.Exit(1)
+		}
 	}
 }
+
+var architectures = map[string]func() (code, decl []byte, err error){"amd64": generateAVX, "arm64": generateNEON}
 
 const (
 	rows512, cols512 = 14, 32 // 28 accumulators, two columns of B, two rows of A: 32 registers
@@ -37,7 +41,8 @@ var kinds512 = []struct {
 	cols  int
 }{{false, cols512 / 2}, {false, cols512}, {true, cols512}}
 
-func generate() (code, decl []byte, err error) {
+// generateAVX returns the assembly for amd64 and its declarations.
+func generateAVX() (code, decl []byte, err error) {
 	a := &assembler{}
 	for _, k := range kinds512 {
 		for rows := 1; rows <= rows512; rows++ {
@@ -73,7 +78,15 @@ func generate() (code, decl []byte, err error) {
 	a.round512()
 	a.round2()
 	a.constants()
-	a.table()
+	for _, k := range kinds512 {
+		a.list(fmt.Sprintf("multiply512%sx%d", kind(k.pairs), k.cols), rows512, func(r int) string { return name512(k.pairs, r, k.cols) })
+	}
+	a.list("multiply2", rows2, name2)
+	return a.files()
+}
+
+// files returns the assembly and its declarations.
+func (a *assembler) files() (code, decl []byte, err error) {
 	decl, err = format.Source(a.decl.Bytes())
 	if err != nil {
 		return nil, nil, fmt.Errorf("the declarations do not parse: %w", err)
@@ -93,7 +106,12 @@ func (a *assembler) label(l string) { fmt.Fprintf(&a.code, "%s:\n", l) }
 
 // begin opens a function whose parameters are size bytes. Nothing spills: frames are empty.
 func (a *assembler) begin(comment, name, params string, size int) {
-	fmt.Fprintf(&a.code, "\n// func %s(%s)\n// %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, params, comment, name, size)
+	a.beginFrame(comment, name, params, 0, size)
+}
+
+// beginFrame opens a function with a frame.
+func (a *assembler) beginFrame(comment, name, params string, frame, size int) {
+	fmt.Fprintf(&a.code, "\n// func %s(%s)\n// %s\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, params, comment, name, frame, size)
 	fmt.Fprintf(&a.decl, "\n// %s: %s\n//\n//go:noescape\nfunc %s(%s)\n", name, comment, name, params)
 }
 
@@ -148,17 +166,11 @@ func (a *assembler) constants() {
 	fmt.Fprintf(&a.code, "GLOBL nf4Values<>(SB), RODATA|NOPTR, $64\n")
 }
 
-// table lists the kernels by their number of rows.
-func (a *assembler) table() {
-	list := func(name string, rows int, f func(rows int) string) {
-		fmt.Fprintf(&a.decl, "\nvar %s = [...]func(t *tileProduct){nil", name)
-		for r := 1; r <= rows; r++ {
-			fmt.Fprintf(&a.decl, ", %s", f(r))
-		}
-		fmt.Fprintf(&a.decl, "}\n")
+// list declares a table of the kernels by their number of rows.
+func (a *assembler) list(name string, rows int, f func(rows int) string) {
+	fmt.Fprintf(&a.decl, "\nvar %s = [...]func(t *tileProduct){nil", name)
+	for r := 1; r <= rows; r++ {
+		fmt.Fprintf(&a.decl, ", %s", f(r))
 	}
-	for _, k := range kinds512 {
-		list(fmt.Sprintf("multiply512%sx%d", kind(k.pairs), k.cols), rows512, func(r int) string { return name512(k.pairs, r, k.cols) })
-	}
-	list("multiply2", rows2, name2)
+	fmt.Fprintf(&a.decl, "}\n")
 }

@@ -1,0 +1,8 @@
+package gemm
+
+// NEON is part of every CPU that Go's arm64 runs on.
+func has(s set) bool { return s == plain || s == neon }
+
+func amd() bool { return false }
+
+func amx() bool { return false }
