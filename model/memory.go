@@ -62,6 +62,12 @@ type policy struct {
 	kept int // layers that keep; all: any large number
 }
 
+// CheckPolicy says what is wrong with an Options.Activations.
+func CheckPolicy(text string) error {
+	_, err := parsePolicy(text)
+	return err
+}
+
 const keepAll = int(^uint(0) >> 1)
 
 func parsePolicy(text string) (policy, error) {
@@ -78,7 +84,7 @@ func parsePolicy(text string) (policy, error) {
 			return policy{kept: n}, nil
 		}
 	}
-	return policy{}, fmt.Errorf("activations %q: want \"auto\", \"none\", \"all\" or \"some:N\", N layers", text)
+	return policy{}, fmt.Errorf("activation policy %q is none of auto, none, all, some:N (N layers)", text)
 }
 
 // unknownRoom is what activations may take where the system does not say what it has.

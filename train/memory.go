@@ -13,8 +13,8 @@ import (
 	"github.com/biolora/biolora/train/instruct"
 )
 
-// MakePlan says what Run would do with the same arguments, and what memory it would take: Plan.Memory. It allocates
-// nothing of that, and writes nothing.
+// MakePlan says what Run would do with the same arguments, what memory it would take (Plan.Memory) and, from a
+// calibration of about a second, how long a step (Plan.StepSeconds). It allocates little of that, and writes nothing.
 func MakePlan(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (*Plan, error) {
 	if m == nil || a == nil || data == nil {
 		return nil, errMissing
@@ -23,7 +23,15 @@ func MakePlan(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokeniz
 	if err != nil {
 		return nil, err
 	}
-	return &r.plan, nil
+	p := &r.plan
+	windows := float64(r.windowsOf(len(r.rows)))
+	rows, batches := float64(p.Rows.Tokens-p.Rows.Shared), r.microBatches(len(r.rows))
+	speed, err := m.Calibrate(ctx, int(rows)/batches, int(p.Rows.Tokens)/p.Rows.Train)
+	if err != nil {
+		return nil, err
+	}
+	p.StepSeconds = speed.Step + speed.Seconds(p.Memory, m.Config().NumHiddenLayers, rows, float64(p.Rows.LabelTokens))/windows
+	return p, nil
 }
 
 var errMissing = errors.New("train: a model, an adapter of it and data are needed")

@@ -157,6 +157,7 @@ type Plan struct {
 	Example                              Example      // the first row as the model will see it
 	Load                                 model.Load   // the largest micro-batch
 	Memory                               model.Memory // what that takes
+	StepSeconds                          float64      // what a step takes on average; 0: not measured (see MakePlan)
 	Warnings                             []string
 }
 

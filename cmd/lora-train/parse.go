@@ -25,6 +25,14 @@ type Run struct {
 	Given map[string]bool
 	// Demo is a command line that names neither model nor data.
 	Demo bool
+	// Plan is to say what the run would take, and not to run.
+	Plan bool
+}
+
+// flags are the command line: settings, and what to do with them.
+type flags struct {
+	Settings
+	Plan bool `name:"plan" group:"Machine" help:"Print what memory the run takes and how long a step, and stop."`
 }
 
 // usageError is a command line that makes no sense, as opposed to a file that does not.
@@ -68,12 +76,12 @@ func defaults() Settings {
 }
 
 // withDemo are the flags that may stand beside the demo: where it goes and how it is computed.
-var withDemo = []string{"out", "overwrite", "compute", "device", "threads", "activation_policy"}
+var withDemo = []string{"out", "overwrite", "compute", "device", "threads", "activation_policy", "memory_limit"}
 
 // parse resolves a command line: flags win over the configuration file, it wins over the preset, and that over the
 // defaults. Help goes to stdout.
 func parse(args []string, stdout io.Writer) (*Run, error) {
-	var flags Settings
+	var flags flags
 	given, err := parseFlags(args, &flags, stdout)
 	if err != nil {
 		return nil, err
@@ -82,7 +90,7 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{Settings: defaults(), Given: map[string]bool{}}
+	r := &Run{Settings: defaults(), Given: map[string]bool{}, Plan: flags.Plan}
 	name := flags.Preset
 	if name == "" {
 		name = file.Preset
@@ -95,7 +103,7 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 		p.apply(&r.Settings)
 	}
 	r.take(inFile, &file)
-	r.take(given, &flags)
+	r.take(given, &flags.Settings)
 	r.MaxSteps = max(0, r.MaxSteps)
 	if err := errors.Join(r.missing(given), r.validate(), r.Check(), r.lora().Validate(), inFlags(r.options().Validate())); err != nil {
 		return nil, usageError{err}
@@ -104,7 +112,7 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 }
 
 // parseFlags reads the command line and returns the keys it gives.
-func parseFlags(args []string, into *Settings, stdout io.Writer) (given []string, err error) {
+func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, err error) {
 	helped := false
 	k, err := kong.New(into,
 		kong.Name("lora-train"),
@@ -129,8 +137,12 @@ func parseFlags(args []string, into *Settings, stdout io.Writer) (given []string
 		return nil, usageError{err}
 	}
 	for _, p := range ctx.Path {
-		if p.Flag != nil && p.Flag.Name != "help" {
-			given = append(given, strings.ReplaceAll(p.Flag.Name, "-", "_"))
+		if p.Flag == nil {
+			continue
+		}
+		key := strings.ReplaceAll(p.Flag.Name, "-", "_")
+		if _, ok := into.find(key); ok { // not help, nor plan
+			given = append(given, key)
 		}
 	}
 	return given, nil
@@ -192,7 +204,7 @@ func (r *Run) missing(flags []string) error {
 	if len(r.Data) == 0 {
 		errs = append(errs, errors.New("--data is missing: a file of rows, JSON Lines or a JSON array"))
 	}
-	if len(errs) == 2 && !slices.ContainsFunc(flags, func(key string) bool { return !slices.Contains(withDemo, key) }) {
+	if len(errs) == 2 && !r.Plan && !slices.ContainsFunc(flags, func(key string) bool { return !slices.Contains(withDemo, key) }) {
 		r.Demo = true
 		return nil
 	}

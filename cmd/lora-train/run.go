@@ -47,6 +47,9 @@ func (r *Run) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
+	if r.Plan {
+		return s.printPlan(ctx)
+	}
 	_, err := s.train(ctx)
 	return err
 }
@@ -85,7 +88,7 @@ func (s *session) files() []string {
 // open opens model, tokenizer, data and adapter. What takes long comes last, and not if anything is wrong.
 func (s *session) open(ctx context.Context) error {
 	errs := []error{s.openData(ctx)}
-	if !s.out.claimed {
+	if !s.out.claimed && !s.Plan {
 		errs = append(errs, s.out.check(s.files()...))
 	}
 	if err := errors.Join(errs...); err != nil && (!exists(s.Model) || s.convertsLong()) {
@@ -110,7 +113,7 @@ func (s *session) openModel(ctx context.Context) (err error) {
 	c := &conversion{w: s.stderr, terminal: report.StyleOf(s.stderr).Terminal, start: time.Now()}
 	s.model, err = model.OpenContext(ctx, s.Model, model.Options{
 		Compute: s.Compute, Device: s.Device, Threads: s.Threads, Activations: s.ActivationPolicy,
-		CacheDir: s.CacheDir, Progress: c.progress,
+		MemoryLimit: s.memoryLimit(), CacheDir: s.CacheDir, Progress: c.progress,
 	})
 	c.end()
 	if err != nil {
@@ -211,8 +214,9 @@ func (s *session) fit(ctx context.Context, kept *keeper, log io.Writer) (*train.
 	defer drawn.Close()
 	o := s.options()
 	o.OutputDir = s.out.path
-	o.Hooks = []train.Hook{kept, drawn, report.New(log, report.Style{}, info)}
-	return train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
+	o.Hooks = []train.Hook{collector{}, kept, drawn, report.New(log, report.Style{}, info)}
+	res, err := train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
+	return res, inFlags(err)
 }
 
 // adapted says what is adapted, without the number of parameters, which the report has from the plan.

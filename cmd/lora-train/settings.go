@@ -10,7 +10,9 @@ import (
 
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/dataset"
+	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
 )
 
 // Settings is everything a run is asked to do. The tags name a flag; the key in YAML is the same name with
@@ -58,7 +60,8 @@ type Settings struct {
 	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 where the CPU is faster at it."`
 	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
-	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|all" help:"What layers keep for the backward pass: all, none (they compute it again), or what the memory allows. Never changes a result."`
+	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|some:N|all" help:"How many layers keep what their backward pass reads: all, none (they compute it again), the last N, or as many as the memory allows. Never changes a result."`
+	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count. Without it: what is free."`
 	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 }
 
@@ -106,7 +109,6 @@ var signed = []string{"max_steps"}
 var choices = map[string][]string{
 	"compute":           {"auto", "f32", "bf16"},
 	"device":            {"auto", "cpu"},
-	"activation_policy": {"auto", "none", "all"},
 	"init_lora_weights": {"true", "kaiming", "gaussian", "false"},
 	"lr_scheduler_type": {"constant", "constant_with_warmup", "linear", "cosine"},
 }
@@ -131,7 +133,7 @@ func (f setting) validate() error {
 	case reflect.Float64:
 		x = f.value.Float()
 	case reflect.String:
-		return f.validateChoice()
+		return f.validateText()
 	}
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return fmt.Errorf("%v is not a finite number", x)
@@ -140,6 +142,17 @@ func (f setting) validate() error {
 		return fmt.Errorf("%v is negative", x)
 	}
 	return nil
+}
+
+func (f setting) validateText() error {
+	switch text := f.value.String(); {
+	case f.key() == "activation_policy":
+		return model.CheckPolicy(text)
+	case f.key() == "memory_limit" && text != "":
+		_, err := memory.Parse(text)
+		return err
+	}
+	return f.validateChoice()
 }
 
 func (f setting) validateChoice() error {

@@ -395,6 +395,17 @@ func (vm *VM) run(is []instr, f *Frame) (err error) {
 	return nil
 }
 
+// Guarded runs one operation outside a graph; as in a VM, a panic or a fault in a mapped file is an error.
+func Guarded(o Op, out *Value, in []*Value) (err error) {
+	defer mmap.Restore(mmap.PanicOnFault())
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v: %w", o, asError(r))
+		}
+	}()
+	return o.Run(out, in)
+}
+
 // asError is what was recovered from a panic, or the fault in a mapped file that it stands for.
 func asError(recovered any) error {
 	if err := mmap.Fault(recovered); err != nil {

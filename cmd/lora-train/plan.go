@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/biolora/biolora/internal/memory"
+	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/train"
+)
+
+// memoryLimit is the limit in bytes, 0 where none is set; validate has looked at it.
+func (s *Settings) memoryLimit() int64 {
+	n, _ := memory.Parse(s.MemoryLimit)
+	return n
+}
+
+// printPlan says what the run would take.
+func (s *session) printPlan(ctx context.Context) error {
+	o := s.options()
+	o.OutputDir = s.Out
+	if o.OutputDir == "" {
+		o.OutputDir = outputRoot // something will be saved; nothing is written now
+	}
+	p, err := train.MakePlan(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err != nil {
+		return inFlags(err)
+	}
+	for _, warning := range append(s.warnings, p.Warnings...) {
+		fmt.Fprintf(s.stderr, "%-12s %s\n", "warning", visible.Text(warning))
+	}
+	planTable(s.stdout, p, s.model.BackendName())
+	return nil
+}
+
+// planTable writes a plan.
+func planTable(w io.Writer, p *train.Plan, backend string) {
+	m, l := &p.Memory, &p.Load
+	line := func(key string, bytes int64, format string, a ...any) {
+		fmt.Fprintf(w, "%-12s %10s  %s\n", key, memory.Format(bytes), fmt.Sprintf(format, a...))
+	}
+	fmt.Fprintf(w, "%-12s at most %s tokens, %s of them with a label; rows of up to %s tokens\n", "micro-batch",
+		visible.Count(int64(l.Rows)), visible.Count(int64(l.Selected)), visible.Count(int64(l.Keys)))
+	line("weights", m.Mapped, "in mapped files: the system's pages, not counted below")
+	line("program", m.Program, "with tokenizer and data")
+	line("adapter", m.Adapter, "values and gradients of %s parameters", visible.Count(p.TrainableParameters))
+	line("optimizer", m.Optimizer, "AdamW's moments")
+	line("activations", m.Activations, "%s", keeping(p))
+	line("scratch", m.Scratch, "")
+	line("saving", m.Extra, "the adapter while it is written, and the best one so far if it is kept")
+	line("peak", m.Peak, "%s", limited(p))
+	fmt.Fprintf(w, "%-12s %10s  on %s, by a calibration\n", "a step", duration(p.StepSeconds), backend)
+	fmt.Fprintf(w, "%-12s %10s  for %s steps, evaluations and saving apart\n", "the run", duration(p.StepSeconds*float64(p.Steps)), visible.Count(int64(p.Steps)))
+}
+
+// keeping says what the layers keep.
+func keeping(p *train.Plan) string {
+	m := &p.Memory
+	each := memory.Format(m.Each)
+	switch m.Policy() {
+	case "all":
+		return fmt.Sprintf("policy all: all %d layers keep %s each", m.Layers, each)
+	case "none":
+		return fmt.Sprintf("policy none: %d layers compute again what they do not keep (%s each)", m.Layers, each)
+	}
+	return fmt.Sprintf("policy %s: %d of %d layers keep %s each", m.Policy(), m.Kept, m.Layers, each)
+}
+
+// limited says what the limit is, and whether the run stays within it.
+func limited(p *train.Plan) string {
+	m := &p.Memory
+	if m.Limit == 0 {
+		return ""
+	}
+	text := "of " + memory.Format(m.Limit)
+	if m.Given {
+		text += " (--memory-limit)"
+	} else {
+		text += " (" + m.From + ")"
+	}
+	if !m.Fits() {
+		text += ": it does not fit"
+	}
+	return text
+}
+
+func duration(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d < 100*time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	case d < time.Minute:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// collector keeps garbage from adding to what a run takes: it gives back what reading has left, and lets the collector
+// start in time to stay near the plan, instead of at twice what is in use.
+type collector struct{ train.NopHook }
+
+// slack, and a twentieth, is what garbage may take beyond the plan.
+const slack = 32 << 20
+
+// Begin is told the plan, when all that it counts has been allocated.
+func (collector) Begin(p train.Plan) error {
+	debug.SetMemoryLimit(p.Memory.Peak + p.Memory.Peak/20 + slack)
+	debug.FreeOSMemory()
+	return nil
+}
