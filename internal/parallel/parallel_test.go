@@ -1,8 +1,13 @@
 package parallel
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/biolora/biolora/internal/mmap"
 )
 
 type counting struct {
@@ -60,4 +65,48 @@ func TestRunAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { p.Run(64, c) }); n != 0 {
 		t.Errorf("%v allocations a run", n)
 	}
+}
+
+// reading sums a part of a file.
+type reading struct {
+	data []byte
+	sums []int
+}
+
+func (r *reading) Piece(_, i int) {
+	n := len(r.data) / len(r.sums)
+	for _, b := range r.data[i*n : (i+1)*n] {
+		r.sums[i] += int(b)
+	}
+}
+
+// A file that is cut short under the pieces is a panic that the caller's guard explains, whichever worker meets it.
+func TestFileCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	const size = 1 << 20
+	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := mmap.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p := New(4)
+	defer p.Close()
+	run := func() error {
+		return mmap.Guard(func() error { p.Run(64, &reading{m.Data, make([]int, 64)}); return nil })
+	}
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size/2); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if err := run(); err == nil || !strings.HasPrefix(err.Error(), path+": byte ") || !strings.Contains(err.Error(), " is gone: the file was cut short while it was in use, from 1048576 bytes to 524288") {
+			t.Fatal(err)
+		}
+	}
+	p.Run(4, &reading{m.Data[:size/2], make([]int, 4)}) // the pool lives on
 }
