@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/biolora/biolora/internal/visible"
 )
 
 // Exit codes.
@@ -55,7 +57,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
 	}
-	fmt.Fprintln(stderr, "lora-train:", indent(err.Error()))
+	fmt.Fprintln(stderr, "lora-train:", indent(visible.Text(err.Error())))
 	if errors.As(err, new(usageError)) {
 		fmt.Fprintln(stderr, "lora-train --help lists all flags.")
 		return exitUsage

@@ -113,6 +113,9 @@ var cases = []hostile{
 	{"adapter config nested deeply", "continue merge adapter", func(p *place) { p.write(adapterFile, deep(1_000_000)) }, "nested deeper than 64"},
 	{"adapter config is a pipe", "continue merge adapter", func(p *place) { p.pipe(adapterFile) }, "not a regular file"},
 	{"adapter config is a directory", "continue merge adapter", func(p *place) { p.directory(adapterFile) }, "not a regular file"},
+	{"adapter with a field of control characters", "continue merge", func(p *place) {
+		p.edit(adapterFile, `"r": 2`, `"r": 2, "\u001b]0;owned\u0007\u202e": 1`)
+	}, `unknown field \x1b]0;owned\x07\x202e is the number 1`},
 	{"adapter of rank 2^31", "continue merge", func(p *place) { p.edit(adapterFile, `"r": 2`, `"r": 2147483648`) }, `adapter_config.json: r is 2147483648, at most 1048576 is plausible`},
 	{"adapter of rank 0", "continue merge", func(p *place) { p.edit(adapterFile, `"r": 2`, `"r": 0`) }, `adapter_config.json: r is 0, want 1 or more (Defaults has 16)`},
 	{"adapter with alpha NaN", "continue merge adapter", func(p *place) { p.edit(adapterFile, `"lora_alpha": 5`, `"lora_alpha": NaN`) }, `adapter_config.json: line 20, byte 498: want a value, got 'N'`},

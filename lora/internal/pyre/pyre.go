@@ -5,6 +5,9 @@
 // Go's regexp where the language is regular, for regexp2 where it looks around or refers back.
 //
 // Subjects are module names: ASCII, without line feeds.
+//
+// Expressions come from strangers. All those of a Budget take at most 10 MB to keep and 5 seconds to match; to find out
+// that one is too large takes up to 600 MB for a moment.
 package pyre
 
 import (
