@@ -26,6 +26,13 @@ func (r *Run) options() train.Options {
 	o.MaxGradNorm = r.MaxGradNorm
 	o.Seed = r.Seed
 	o.Shuffle = !r.NoShuffle
+	switch {
+	case r.SharePrefixes:
+		o.SharePrefixes = "always"
+	case r.NoSharePrefixes:
+		o.SharePrefixes = "never"
+	}
+	o.GroupByPrefix = r.GroupByPrefix
 	r.Rows.Options(&o)
 	o.ValSetSize = r.ValSetSize
 	o.EvalSteps = r.EvalSteps

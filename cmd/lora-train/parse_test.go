@@ -208,7 +208,7 @@ func TestHelpHasAllFlagsAndDefaults(t *testing.T) {
 	}
 }
 
-// The flags that issue 3 lists, letter for letter.
+// Flags that are promised, letter for letter.
 func TestFlagNames(t *testing.T) {
 	want := strings.Fields(`--learning-rate --per-device-train-batch-size --gradient-accumulation-steps --num-train-epochs
 		--max-steps --warmup-steps --warmup-ratio --lr-scheduler-type --weight-decay --adam-beta1 --adam-beta2
@@ -216,7 +216,8 @@ func TestFlagNames(t *testing.T) {
 		--target-modules --exclude-modules --rank-pattern --alpha-pattern --init-lora-weights --modules-to-save
 		--layers-to-transform --adapter --eval-steps --val-set-size --load-best-model-at-end --train-on-inputs
 		--template --empty-input --skip-bad-rows --no-shuffle --compute --device --threads --overwrite --config
-		--model --data --out --preset --activation-policy --field-instruction`)
+		--model --data --out --preset --activation-policy --field-instruction
+		--share-prefixes --no-share-prefixes --group-by-prefix`)
 	for _, flag := range want {
 		if _, ok := new(Settings).find(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")); !ok {
 			t.Errorf("%s is missing", flag)

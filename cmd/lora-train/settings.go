@@ -26,8 +26,11 @@ type Settings struct {
 	Preset    string   `name:"preset" group:"Input and output" placeholder:"NAME" help:"Start from alpaca-lora, bioinstruct or medtuned. The file and flags win over it."`
 
 	dataset.Rows
-	NoShuffle  bool    `name:"no-shuffle" group:"Data" help:"Keep the order of the files."`
-	ValSetSize float64 `name:"val-set-size" group:"Data" placeholder:"N" help:"Rows held out: a number from 1 on, a share below 1."`
+	NoShuffle       bool    `name:"no-shuffle" group:"Data" help:"Keep the order of the files."`
+	SharePrefixes   bool    `name:"share-prefixes" group:"Data" help:"With dropout too, compute once what rows of a micro-batch begin with; they share its dropout mask. Without dropout that is always done."`
+	NoSharePrefixes bool    `name:"no-share-prefixes" group:"Data" help:"Compute every row on its own."`
+	GroupByPrefix   bool    `name:"group-by-prefix" group:"Data" help:"Put rows that begin alike and have similar lengths into the same micro-batches."`
+	ValSetSize      float64 `name:"val-set-size" group:"Data" placeholder:"N" help:"Rows held out: a number from 1 on, a share below 1."`
 
 	LoraR              int        `name:"lora-r" group:"LoRA" placeholder:"N" help:"Rank."`
 	LoraAlpha          float64    `name:"lora-alpha" group:"LoRA" placeholder:"X" help:"The branch is scaled by alpha / r."`
@@ -121,6 +124,9 @@ func (s *Settings) validate() error {
 		if err := f.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("--%s (%s): %w", f.flag, f.key(), err))
 		}
+	}
+	if s.SharePrefixes && s.NoSharePrefixes {
+		errs = append(errs, errors.New("--share-prefixes and --no-share-prefixes are both given"))
 	}
 	return errors.Join(errs...)
 }

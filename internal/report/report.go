@@ -111,6 +111,10 @@ func (r *Report) summary() {
 	r.line("rows", "%d read: %d to train on, %d held out; %d cut at %d tokens, %d skipped without a label, %d bad",
 		rows.Read, rows.Train, rows.Eval, rows.Cut, p.MaxSeqLength, rows.NoLabel, rows.Bad)
 	r.line("tokens", "%s to read, %s to learn", visible.Count(rows.Tokens), visible.Count(rows.LabelTokens))
+	if rows.Shared > 0 {
+		r.line("", "%s of those to read (%.0f %%) are computed once for several rows that begin with them",
+			visible.Count(rows.Shared), 100*float64(rows.Shared)/float64(rows.Tokens))
+	}
 	r.line("steps", "%d, %d of them warm-up (%.3g epochs)", p.Steps, p.WarmupSteps, p.Epochs)
 	r.line("output", "%s", r.run.Output)
 	for _, warning := range append(append([]string(nil), r.run.Warnings...), p.Warnings...) {
