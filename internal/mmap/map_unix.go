@@ -94,6 +94,24 @@ func (m *File) Unchanged() error {
 	return fmt.Errorf("%s changed while it was in use: %v then, %v now", m.path, m.then, now)
 }
 
+// Release gives back the memory of data's pages, where data is part of a mapped file: they are read again when they are
+// touched again. Of any other memory it leaves everything as it is.
+func Release(data []byte) {
+	live.Lock()
+	defer live.Unlock()
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(data)))
+	for m := range live.files {
+		file := uintptr(unsafe.Pointer(unsafe.SliceData(m.Data)))
+		if start < file || start-file >= uintptr(len(m.Data)) || len(data) > len(m.Data)-int(start-file) {
+			continue
+		}
+		page := os.Getpagesize()
+		from := int(start-file) / page * page
+		_ = unix.Madvise(m.Data[from:int(start-file)+len(data)], unix.MADV_DONTNEED) // it saves memory and does nothing else
+		return
+	}
+}
+
 // Guard runs f. If f, on this goroutine, touches bytes of a mapped file that cannot be read, because the file was cut
 // short or the device fails, f ends there and the error names the file and the byte. Other goroutines need guards of
 // their own. A panic that has another reason goes on.

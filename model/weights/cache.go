@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -13,11 +14,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/biolora/biolora/internal/mmap"
@@ -26,13 +24,22 @@ import (
 )
 
 // A cache is a safetensors file of tensors that were made of a checkpoint at some cost. Its name says what it was made
-// of and for; its metadata holds the whole key, and its last tensor the checksums of the others.
+// of and for; its metadata holds the whole key, and its last tensor checksums of pages of the others. A matrix that was
+// quantised is a vector of bytes.
 const (
-	cacheVersion  = "1" // of what a key stands for: another one makes all caches anew
-	cacheFolder   = ".biolora"
-	cacheKeyName  = "biolora_cache"
-	checksumsName = "crc32c"
+	cacheVersion   = "2" // of what a key stands for: another one makes all caches anew
+	cacheFolder    = ".biolora"
+	cacheKeyName   = "biolora_cache"
+	cacheHoldsName = "biolora_holds"
+	checksumsName  = "crc32c"
+	nameDigits     = 16 // of the key, in a file's name
 )
+
+// DescribeCache says what a safetensors file with this metadata holds if Prepare made it.
+func DescribeCache(metadata map[string]string) (holds string, ok bool) {
+	_, ok = metadata[cacheKeyName]
+	return metadata[cacheHoldsName], ok
+}
 
 // cacheKey identifies what is made: of which files, and what of them. The files' contents are told by their size, the
 // time of their last change, and a sample of their pages.
@@ -46,7 +53,7 @@ func (c *Checkpoint) cacheKey(jobs []job) (string, error) {
 	}
 	for i := range jobs {
 		j := &jobs[i]
-		fmt.Fprintln(h, j.Name, j.Type, j.to, j.Shape, layoutOf(j.Tensor))
+		fmt.Fprintln(h, j.Name, j.Type, j.kind(), j.Shape, layoutOf(j.Tensor))
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -63,24 +70,21 @@ func addFile(h hash.Hash, path string) error {
 	}
 	size := info.Size()
 	fmt.Fprintln(h, filepath.Base(path), size, info.ModTime().UnixNano())
-	const head, page, pages = 1 << 20, 1 << 12, 64
+	const head, page, samples = 1 << 20, 1 << 12, 64
 	sample := func(from, n int64) {
 		_, err2 := io.Copy(h, io.NewSectionReader(f, from, n))
 		err = errors.Join(err, err2)
 	}
 	sample(0, head) // of a GGUF file, what is in it
-	for i := range int64(pages) {
-		sample(size/pages*i, page)
+	for i := range int64(samples) {
+		sample(size/samples*i, page)
 	}
 	sample(max(0, size-head), head) // of a zip file, what is in it
 	return err
 }
 
 // store is where a cache may lie.
-type store struct {
-	places []place
-	name   string // what follows a place's prefix, without the ending
-}
+type store struct{ places []place }
 
 // place is a directory, and how the names of this checkpoint's caches begin there, whatever state of it they are of.
 type place struct{ dir, prefix string }
@@ -116,24 +120,24 @@ func (c *Checkpoint) places(dir string, jobs []job) store {
 	return s
 }
 
-// open returns the cache with the given key, which holds what sources write. If there is none that is whole, it makes
-// it; unchanged is asked when all is read, just before the new file counts.
-func (s store) open(ctx context.Context, key string, sources []safetensors.Source, unchanged func() error) (*safetensors.File, error) {
-	s.name = key[:16]
+// find returns the cache with the given key, which holds what sources write; nil if there is none that is whole.
+func (s store) find(key string, sources []safetensors.Source) *safetensors.File {
 	for _, p := range s.places {
-		if f, err := readCache(p.path(s.name), key, sources); err == nil {
-			return f, nil
+		if f, err := readCache(p.path(key[:nameDigits]), key, sources); err == nil {
+			return f
 		}
 	}
-	p, err := s.writable()
+	return nil
+}
+
+// make makes it in the first place that takes it. unchanged is asked when all is read, just before the new file counts.
+func (s store) make(ctx context.Context, key, holds string, sources []safetensors.Source, unchanged func() error) (*safetensors.File, error) {
+	p, err := s.writable(sources)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkSpace(sources); err != nil {
-		return nil, err
-	}
-	path := p.path(s.name)
-	if err := writeCache(ctx, path, key, sources, unchanged); err != nil {
+	path := p.path(key[:nameDigits])
+	if err := writeCache(ctx, path, map[string]string{cacheKeyName: key, cacheHoldsName: holds}, sources, unchanged); err != nil {
 		return nil, err
 	}
 	f, err := openCache(path, key, sources)
@@ -144,8 +148,8 @@ func (s store) open(ctx context.Context, key string, sources []safetensors.Sourc
 	return f, nil
 }
 
-// writable returns the first place where files can be made.
-func (s store) writable() (place, error) {
+// writable returns the first place where files can be made that has room for this one.
+func (s store) writable(sources []safetensors.Source) (place, error) {
 	var errs []error
 	for _, p := range s.places {
 		err := os.MkdirAll(p.dir, 0o777)
@@ -154,6 +158,9 @@ func (s store) writable() (place, error) {
 			if f, err = os.CreateTemp(p.dir, ".probe"); err == nil {
 				err = errors.Join(f.Close(), os.Remove(f.Name()))
 			}
+		}
+		if err == nil {
+			err = p.checkSpace(sources)
 		}
 		if err == nil {
 			return p, nil
@@ -167,11 +174,7 @@ func (s store) writable() (place, error) {
 func (p place) checkSpace(sources []safetensors.Source) error {
 	var need int64
 	for i := range sources {
-		n := int64(sources[i].DType.Size())
-		for _, d := range sources[i].Shape {
-			n *= int64(d)
-		}
-		need += n + 4096
+		need += sourceBytes(&sources[i]) + 4096
 	}
 	free, ok := freeBytes(p.dir)
 	if ok && free < need {
@@ -181,31 +184,80 @@ func (p place) checkSpace(sources []safetensors.Source) error {
 	return nil
 }
 
+// sumPage is how many bytes of a tensor a checksum is of, but for the last of a tensor.
+const sumPage = 1 << 14
+
+// pages is how many checksums a tensor of so many bytes has.
+func pages(size int64) int64 { return (size + sumPage - 1) / sumPage }
+
+func sourceBytes(s *safetensors.Source) int64 {
+	n := int64(s.DType.Size())
+	for _, d := range s.Shape {
+		n *= int64(d)
+	}
+	return n
+}
+
+// sums are the checksums of a tensor that is written to it.
+type sums struct {
+	list []byte
+	crc  uint32
+	n    int // bytes in crc
+}
+
+func (s *sums) Write(b []byte) (int, error) {
+	for rest := b; len(rest) > 0; {
+		n := min(len(rest), sumPage-s.n)
+		s.crc = crc32.Update(s.crc, castagnoli, rest[:n])
+		if s.n += n; s.n == sumPage {
+			s.end()
+		}
+		rest = rest[n:]
+	}
+	return len(b), nil
+}
+
+// end ends a page.
+func (s *sums) end() {
+	if s.n > 0 {
+		s.list = binary.LittleEndian.AppendUint32(s.list, s.crc)
+	}
+	s.crc, s.n = 0, 0
+}
+
 // writeCache makes the file of sources and their checksums.
-func writeCache(ctx context.Context, path, key string, sources []safetensors.Source, unchanged func() error) error {
-	var sums []byte
+func writeCache(ctx context.Context, path string, metadata map[string]string, sources []safetensors.Source, unchanged func() error) error {
+	all := &sums{}
 	list := make([]safetensors.Source, 0, len(sources)+1)
 	for _, s := range sources {
 		write := s.Write
 		s.Write = func(w io.Writer) error {
-			sum := crc32.New(castagnoli)
-			if err := write(io.MultiWriter(w, sum)); err != nil {
+			if err := write(io.MultiWriter(w, all)); err != nil {
 				return err
 			}
-			sums = binary.LittleEndian.AppendUint32(sums, sum.Sum32())
+			all.end()
 			return ctx.Err()
 		}
 		list = append(list, s)
 	}
-	list = append(list, safetensors.Source{Name: checksumsName, DType: numeric.U8, Shape: []int{4 * len(sources)},
+	list = append(list, safetensors.Source{Name: checksumsName, DType: numeric.U8, Shape: []int{sumBytes(sources)},
 		Write: func(w io.Writer) error {
 			if err := unchanged(); err != nil {
 				return err
 			}
-			_, err := w.Write(sums)
+			_, err := w.Write(all.list)
 			return err
 		}})
-	return safetensors.WriteFile(path, list, map[string]string{cacheKeyName: key})
+	return safetensors.WriteFile(path, list, metadata)
+}
+
+// sumBytes is what the checksums take.
+func sumBytes(sources []safetensors.Source) int {
+	var n int64
+	for i := range sources {
+		n += 4 * pages(sourceBytes(&sources[i]))
+	}
+	return int(n)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -227,45 +279,80 @@ func openCache(path, key string, sources []safetensors.Source) (*safetensors.Fil
 			return fail("tensor %s is not there or not %v %v", s.Name, s.DType, s.Shape)
 		}
 	}
-	if t, ok := f.Tensor(checksumsName); !ok || len(t.Data) != 4*len(sources) {
+	if t, ok := f.Tensor(checksumsName); !ok || len(t.Data) != sumBytes(sources) {
 		return fail("the checksums are not there")
 	}
 	return f, nil
 }
 
-// readCache is openCache for a file that has lain on the disk: it compares all of it with the checksums. That is as
-// good as reading it ahead, and wrong weights would go unnoticed.
+// readCache is openCache for a file that has lain on the disk: it compares samples of it with the checksums. To read all
+// of it would take as long as the disk needs for it, each time.
 func readCache(path, key string, sources []safetensors.Source) (*safetensors.File, error) {
 	f, err := openCache(path, key, sources)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSums(f, sources); err != nil {
+	if err := mmap.Guard(func() error { return sample(f, sources) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return f, nil
 }
 
-func checkSums(f *safetensors.File, sources []safetensors.Source) error {
-	sums, _ := f.Tensor(checksumsName)
-	errs := make([]error, len(sources))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(sources)); i = next.Add(1) - 1 {
-				errs[i] = mmap.Guard(func() error {
-					t, _ := f.Tensor(sources[i].Name)
-					if got, want := crc32.Checksum(t.Data, castagnoli), binary.LittleEndian.Uint32(sums.Data[4*i:]); got != want {
-						return fmt.Errorf("tensor %s is damaged: checksum %08x, want %08x", t.Name, got, want)
-					}
-					return nil
-				})
+// sample compares the first page of each tensor, one in the middle and the last one with their checksums.
+func sample(f *safetensors.File, sources []safetensors.Source) error {
+	all, _ := f.Tensor(checksumsName)
+	list := all.Data
+	for i := range sources {
+		t, _ := f.Tensor(sources[i].Name)
+		n := pages(int64(len(t.Data)))
+		for _, page := range []int64{0, n / 2, n - 1} {
+			if n == 0 {
+				break
 			}
-		})
+			data := t.Data[page*sumPage : min((page+1)*sumPage, int64(len(t.Data)))]
+			if got, want := crc32.Checksum(data, castagnoli), binary.LittleEndian.Uint32(list[4*page:]); got != want {
+				return fmt.Errorf("tensor %s is damaged: checksum %08x of bytes from %d on, want %08x", t.Name, got, page*sumPage, want)
+			}
+		}
+		list = list[4*n:]
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return nil
+}
+
+// errDiffers says that a cache is not what would be made now.
+var errDiffers = errors.New("it differs")
+
+// verify makes all of it once more and compares.
+func verify(f *safetensors.File, sources []safetensors.Source) error {
+	for i := range sources {
+		t, _ := f.Tensor(sources[i].Name)
+		if err := sources[i].Write(&comparer{name: t.Name, want: t.Data}); err != nil {
+			return err
+		}
+		mmap.Release(t.Data)
+	}
+	return nil
+}
+
+// comparer takes the bytes that it wants and no others.
+type comparer struct {
+	name string
+	want []byte
+	at   int
+}
+
+func (c *comparer) Write(b []byte) (n int, err error) {
+	err = mmap.Guard(func() error {
+		if len(b) > len(c.want)-c.at || !bytes.Equal(b, c.want[c.at:c.at+len(b)]) {
+			return fmt.Errorf("tensor %s: %w within %d bytes from byte %d on", c.name, errDiffers, len(b), c.at)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	c.at += len(b)
+	return len(b), nil
 }
 
 // sweep removes older caches of the same checkpoint for the same purpose, and what a killed process left of making

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/gguf"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // layout gives the values of a tensor that does not lie row by row in one place. It may be used by several goroutines
@@ -12,6 +13,8 @@ import (
 type layout interface {
 	// fill puts values into dst, row-major from element from on, in the tensor's format. dst has a whole number of them.
 	fill(dst []byte, from int) error
+	// mapped is the bytes of the file that the values are in.
+	mapped() [][]byte
 	// String tells layouts apart that give the same bytes of a file in another order.
 	String() string
 }
@@ -84,6 +87,8 @@ func (s *strided) transpose(dst []byte, row int) {
 	}
 }
 
+func (s *strided) mapped() [][]byte { return [][]byte{s.data} }
+
 func (s *strided) String() string { return fmt.Sprintf("strides %v of %v", s.stride, s.shape) }
 
 // layoutOf is the layout of any tensor.
@@ -118,6 +123,8 @@ func (t *turned) fill(dst []byte, from int) error {
 	return nil
 }
 
+func (t *turned) mapped() [][]byte { return t.base.mapped() }
+
 func (t *turned) String() string { return fmt.Sprintf("heads of %d turned of %v", t.headDim, t.base) }
 
 // joined is parts of a matrix side by side, each with the same rows, or one above the other where there is one row in
@@ -140,6 +147,13 @@ func (j *joined) fill(dst []byte, from int) error {
 		dst, from = dst[n:], from+n/j.size
 	}
 	return nil
+}
+
+func (j *joined) mapped() (parts [][]byte) {
+	for _, p := range j.parts {
+		parts = append(parts, p.mapped()...)
+	}
+	return parts
 }
 
 func (j *joined) String() string {
@@ -175,7 +189,38 @@ func (q *quantised) fill(dst []byte, from int) error {
 	return nil
 }
 
+func (q *quantised) mapped() [][]byte { return [][]byte{q.data} }
+
 func (q *quantised) String() string { return q.typ.String() + " blocks" }
+
+// coded is a matrix that Prepare has quantised. The values are float32.
+type coded struct {
+	m    *quant.Matrix
+	file string // that the codes are mapped from; "": they are in memory
+}
+
+func (c *coded) fill(dst []byte, from int) error {
+	if values := floats(dst); values != nil {
+		return c.m.Elements(values, from)
+	}
+	values := make([]float32, len(dst)/4)
+	err := c.m.Elements(values, from)
+	copy(dst, raw(values))
+	return err
+}
+
+func (c *coded) mapped() [][]byte { return [][]byte{c.m.Codes} }
+
+func (c *coded) String() string { return c.m.Format.ID() }
+
+// check is the whole matrix's CheckFinite: codes are finite, scales need not be.
+func (c *coded) check() error {
+	err := c.m.CheckFinite()
+	if err != nil && c.file != "" {
+		return fmt.Errorf("in %s: %w", c.file, err)
+	}
+	return err
+}
 
 // raw is the bytes of values. As everywhere in the engine, memory is little-endian.
 func raw(values []float32) []byte {

@@ -1,11 +1,17 @@
 package weights
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"runtime"
 
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 	"github.com/biolora/biolora/internal/safetensors"
 )
 
@@ -20,6 +26,12 @@ type PrepareOptions struct {
 	DType numeric.DType
 	// Names are the tensors that are wanted; nil: all. The others stay as they are.
 	Names []string
+	// Quant is what the matrices called Quantised become, whatever they are stored as; quant.None: nothing.
+	Quant     quant.Format
+	Quantised []string
+	// Verify compares a file that is found with all that it would be made of, which takes as long as making it. Without
+	// it the checkpoint's files are told by their sizes, times and samples, and the found file by samples of its tensors.
+	Verify bool
 	// Progress is told how many bytes of how many are converted. It may be nil.
 	Progress func(done, total int64)
 }
@@ -34,16 +46,25 @@ type job struct {
 	Tensor
 	index int // in the checkpoint's list
 	to    numeric.DType
+	quant quant.Format // quant.None: elements of to
+	size  int64        // bytes of what is made
 }
 
-func (j *job) bytes() int64 { return int64(j.Len()) * int64(j.to.Size()) }
+// kind says what is made, to the version.
+func (j *job) kind() string {
+	if j.quant != quant.None {
+		return j.quant.ID()
+	}
+	return j.to.String()
+}
 
-// Prepare makes floating-point tensors usable in place as F32, F16 or BF16: afterwards Data of each is set. Those
-// that lie so in the checkpoint stay there. The others are converted on all CPUs: up to 64 MiB into memory; more of
-// them into one file, which is mapped, kept, and found again the next time. The file is made anew where the checkpoint
-// is not the one that it was made of, or where it is damaged; it replaces older ones of the same checkpoint. What
-// Elements gives changes only where DType is BF16: it is rounded then. F64 is rounded to F32; what does not fit is an
-// error. To call it again does nothing.
+// Prepare makes floating-point tensors usable in place as F32, F16 or BF16: afterwards Data of each is set, or Codes of
+// those that Quantised names. What lies so in the checkpoint stays there. The others are converted on all CPUs: up to
+// 64 MiB into memory; more of them into one file, which is mapped, kept, and found again the next time. The file is made
+// anew where the checkpoint is not the one that it was made of, or where it is damaged; it replaces older ones of the
+// same checkpoint. While it is made, no more of the checkpoint than a tensor is in memory. What Elements gives changes
+// only where DType is BF16, to which it is rounded, and where a matrix is quantised. F64 is rounded to F32; what does
+// not fit is an error, and so is what is not finite in a matrix to be quantised. To call it again does nothing.
 func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 	jobs, err := c.jobs(o)
 	if err != nil || len(jobs) == 0 {
@@ -51,7 +72,7 @@ func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 	}
 	p := &progress{tell: o.Progress}
 	for i := range jobs {
-		p.total += jobs[i].bytes()
+		p.total += jobs[i].size
 	}
 	if p.total <= memoryLimit {
 		return c.intoMemory(ctx, jobs, p)
@@ -64,7 +85,7 @@ func (c *Checkpoint) Unprepared(o PrepareOptions) (int64, error) {
 	jobs, err := c.jobs(o)
 	var n int64
 	for i := range jobs {
-		n += jobs[i].bytes()
+		n += jobs[i].size
 	}
 	return n, err
 }
@@ -79,14 +100,27 @@ func (c *Checkpoint) jobs(o PrepareOptions) ([]job, error) {
 	default:
 		return nil, fmt.Errorf("tensors can be prepared as F32 or BF16, not as %v", blocks)
 	}
-	wanted := map[string]bool{}
+	wanted, quantised := map[string]bool{}, map[string]bool{}
 	for _, name := range o.Names {
 		wanted[name] = true
 	}
+	for _, name := range o.Quantised {
+		quantised[name] = o.Quant != quant.None
+	}
 	var list []job
+	var errs []error
 	for i, t := range c.tensors {
-		j := job{t, i, t.DType}
+		j := job{Tensor: t, index: i, to: t.DType}
 		switch {
+		case t.Quant != quant.None:
+			continue
+		case quantised[t.Name]:
+			err := j.quantise(o.Quant)
+			errs = append(errs, err)
+			if err == nil {
+				list = append(list, j)
+			}
+			continue
 		case !t.DType.Float(), o.Names != nil && !wanted[t.Name]:
 			continue
 		case t.DType == numeric.F64:
@@ -96,9 +130,83 @@ func (c *Checkpoint) jobs(o PrepareOptions) ([]job, error) {
 		case t.blocks && len(t.Shape) == 2 && t.Name != embedName:
 			j.to = blocks
 		}
+		j.size = int64(j.Len()) * int64(j.to.Size())
 		list = append(list, j)
 	}
-	return list, nil
+	return list, join(errs)
+}
+
+// quantise makes j a job to encode its matrix.
+func (j *job) quantise(f quant.Format) error {
+	if !j.DType.Float() || len(j.Shape) != 2 {
+		return j.errorf("%s %v cannot be quantised, want a matrix of floating point", j.Type, j.Shape)
+	}
+	size, err := f.Size(j.Shape[0], j.Shape[1])
+	if err != nil {
+		return j.errorf("%w", err)
+	}
+	j.quant, j.to, j.size = f, numeric.F32, int64(size)
+	return nil
+}
+
+// source is what j makes, as a tensor of a file.
+func (j *job) source(ctx context.Context, p *progress) safetensors.Source {
+	s := safetensors.Source{Name: j.Name, DType: j.to, Shape: j.Shape, Write: func(w io.Writer) error { return j.write(ctx, w, p) }}
+	if j.quant != quant.None {
+		s.DType, s.Shape = numeric.U8, []int{int(j.size)}
+	}
+	return s
+}
+
+// write makes what the job is to make, and lets go of the pages that it was made of.
+func (j *job) write(ctx context.Context, w io.Writer, p *progress) error {
+	defer func() {
+		for _, data := range layoutOf(j.Tensor).mapped() {
+			mmap.Release(data)
+		}
+	}()
+	if j.quant != quant.None {
+		return j.encode(ctx, w, p)
+	}
+	return j.stream(ctx, j.to, func(b []byte, _ int) error {
+		p.add(len(b))
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// encode quantises the matrix.
+func (j *job) encode(ctx context.Context, w io.Writer, p *progress) error {
+	told := func(err error) error { return unreadable{err} } // the tensor's own errors name it
+	err := quant.Encode(ctx, counted{w, p}, j.quant, j.Shape[0], j.Shape[1], runtime.GOMAXPROCS(0), func(dst []float32, from, to int) error {
+		if err := j.Rows(dst, from, to); err != nil {
+			return told(err)
+		}
+		return nil
+	})
+	var u unreadable
+	switch {
+	case errors.As(err, &u):
+		return u.error
+	case err == nil, errors.Is(err, errDiffers), ctx.Err() != nil:
+		return err
+	}
+	return j.errorf("%w", err)
+}
+
+// unreadable is an error of reading a tensor, as opposed to what is made of it.
+type unreadable struct{ error }
+
+// counted tells a progress what is written.
+type counted struct {
+	w io.Writer
+	p *progress
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.p.add(n)
+	return n, err
 }
 
 // progress adds up what is done.
@@ -118,27 +226,34 @@ func (p *progress) add(n int) {
 func (c *Checkpoint) intoMemory(ctx context.Context, jobs []job, p *progress) error {
 	data := make([][]byte, len(jobs))
 	for i := range jobs {
-		j := &jobs[i]
-		data[i] = make([]byte, 0, j.bytes())
-		err := j.stream(ctx, j.to, func(b []byte, _ int) error {
-			data[i] = append(data[i], b...)
-			p.add(len(b))
-			return nil
-		})
-		if err != nil {
+		b := bytes.NewBuffer(make([]byte, 0, jobs[i].size))
+		if err := jobs[i].write(ctx, b, p); err != nil {
 			return err
 		}
+		data[i] = b.Bytes()
 	}
 	for i := range jobs {
-		c.settle(&jobs[i], data[i])
+		if err := c.settle(&jobs[i], data[i], ""); err != nil {
+			return err
+		}
 	}
 	return c.Unchanged()
 }
 
-// settle gives a tensor its converted values.
-func (c *Checkpoint) settle(j *job, data []byte) {
+// settle gives a tensor its converted values, which lie in the file called cache, or in memory.
+func (c *Checkpoint) settle(j *job, data []byte, cache string) error {
 	t := &c.tensors[j.index]
-	t.DType, t.Data, t.layout, t.blocks = j.to, data, nil, false
+	if j.quant == quant.None {
+		t.DType, t.Data, t.layout, t.blocks = j.to, data, nil, false
+		return nil
+	}
+	m, err := quant.Open(j.quant, j.Shape[0], j.Shape[1], data)
+	if err != nil {
+		return j.errorf("%w", err)
+	}
+	t.DType, t.Data, t.layout, t.blocks = j.to, nil, &coded{m, cache}, true
+	t.Quant, t.Codes = j.quant, data
+	return nil
 }
 
 // intoCache finds the file of converted tensors, or makes it.
@@ -149,34 +264,76 @@ func (c *Checkpoint) intoCache(ctx context.Context, jobs []job, o PrepareOptions
 	}
 	sources := make([]safetensors.Source, len(jobs))
 	for i := range jobs {
-		j := &jobs[i]
-		sources[i] = safetensors.Source{Name: j.Name, DType: j.to, Shape: j.Shape, Write: func(w io.Writer) error {
-			return j.stream(ctx, j.to, func(b []byte, _ int) error {
-				p.add(len(b))
-				_, err := w.Write(b)
-				return err
-			})
-		}}
+		sources[i] = jobs[i].source(ctx, p)
 	}
-	cached, err := c.places(o.CacheDir, jobs).open(ctx, key, sources, c.Unchanged)
+	cached, err := c.findCache(ctx, key, sources, o, c.places(o.CacheDir, jobs), p)
 	if err != nil {
 		return err
 	}
-	for i := range jobs {
-		t, _ := cached.Tensor(jobs[i].Name)
-		c.settle(&jobs[i], t.Data)
-	}
 	c.cache = cached.Path()
 	c.open = append(c.open, cached)
+	for i := range jobs {
+		t, _ := cached.Tensor(jobs[i].Name)
+		if err := c.settle(&jobs[i], t.Data, c.cache); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// findCache opens the file of what sources write, or makes it.
+func (c *Checkpoint) findCache(ctx context.Context, key string, sources []safetensors.Source, o PrepareOptions, s store, p *progress) (*safetensors.File, error) {
+	found := s.find(key, sources)
+	if found == nil {
+		return s.make(ctx, key, c.holds(o), sources, c.Unchanged)
+	}
+	if !o.Verify {
+		return found, nil
+	}
+	err := verify(found, sources)
+	if err == nil {
+		c.verified = true
+		return found, nil
+	}
+	if err = errors.Join(err, found.Close()); !errors.Is(err, errDiffers) {
+		return nil, err
+	}
+	c.warnings = append(c.warnings, fmt.Sprintf("%s is not what the checkpoint gives, and was made anew: %v", found.Path(), err))
+	p.done = 0
+	return s.make(ctx, key, c.holds(o), sources, c.Unchanged)
+}
+
+// holds says what the file of converted tensors is.
+func (c *Checkpoint) holds(o PrepareOptions) string {
+	what := "converted for arithmetic"
+	if o.Quant != quant.None {
+		what = "with matrices in " + o.Quant.String()
+	}
+	var names []string
+	for _, f := range c.files {
+		names = append(names, filepath.Base(f))
+	}
+	return fmt.Sprintf("tensors of %s, %s", list(names), what)
 }
 
 // purpose names what the tensors are prepared for, where it makes a difference.
 func purpose(jobs []job) string {
+	quantised, rounded := "", false
 	for i := range jobs {
-		if j := &jobs[i]; j.blocks && j.to == numeric.BF16 {
-			return "bf16"
+		j := &jobs[i]
+		if j.quant != quant.None {
+			quantised = j.quant.String()
+		} else if j.blocks && j.to == numeric.BF16 {
+			rounded = true
 		}
 	}
-	return "exact"
+	switch {
+	case quantised == "" && rounded:
+		return "bf16"
+	case quantised == "":
+		return "exact"
+	case rounded:
+		return quantised + "-bf16"
+	}
+	return quantised
 }

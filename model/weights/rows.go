@@ -107,6 +107,12 @@ func (t Tensor) CheckFinite() error {
 		return nil
 	}
 	return mmap.Guard(func() error {
+		if c, ok := t.layout.(*coded); ok {
+			if err := c.check(); err != nil {
+				return t.errorf("%w", err)
+			}
+			return nil
+		}
 		return t.inPieces(0, t.Len(), func(data []byte, from int) error {
 			i := firstNotFinite(t.DType, data)
 			if i < 0 {

@@ -5,7 +5,7 @@
 // params.json, and GGUF. Whatever the form, the tensors have the names, shapes and orders of rows and columns that
 // Hugging Face gives them. Opening costs neither time nor memory for the data. What does not lie in a file as it is
 // computed with (columns in several shards, rows in Meta's rotary order, quantised blocks, float64) can be read at any
-// time; Prepare converts it once, so that it can be used in place.
+// time; Prepare converts it once, so that it can be used in place. It also quantises matrices.
 package weights
 
 import (
@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -32,6 +33,11 @@ type Tensor struct {
 	// to. It is nil for values that do not lie so in the file, until Prepare has converted them.
 	Data []byte
 	File string // the path of the file that holds it, or the first part of it
+
+	// Quant is the format of Codes, which Prepare has made of the matrix for products with it: what quant.Encode writes.
+	// The values are what the codes stand for then, in float32, and Data is nil.
+	Quant quant.Format
+	Codes []byte
 
 	layout layout // gives the values where Data does not; nil if nothing but Data can
 	blocks bool   // the file has blocks of fewer bits, which the values are decoded from
@@ -54,6 +60,7 @@ type Checkpoint struct {
 	config    func() (*strictjson.Object, string, error)
 	warnings  []string
 	cache     string // the path of the file that Prepare made or found
+	verified  bool   // it was found, and compared with all that it was made of
 }
 
 // openFile is a file that is mapped.
@@ -85,11 +92,15 @@ func (c *Checkpoint) Files() []string { return slices.Clone(c.files) }
 // Cache returns the path of the file with converted tensors that is in use since Prepare; "" if there is none.
 func (c *Checkpoint) Cache() string { return c.cache }
 
+// Verified reports whether that file was found and is, byte by byte, what would be made now: see PrepareOptions.Verify.
+func (c *Checkpoint) Verified() bool { return c.verified }
+
 // Config returns what config.json says of the model, and the path that it was read from. Where that is params.json or
 // the metadata of a GGUF file, it is translated into Hugging Face's names.
 func (c *Checkpoint) Config() (*strictjson.Object, string, error) { return c.config() }
 
-// Warnings tells what of params.json or of a GGUF file's metadata is not understood and was passed over.
+// Warnings tells what of params.json or of a GGUF file's metadata is not understood and was passed over, and what was
+// wrong with a file of converted tensors.
 func (c *Checkpoint) Warnings() []string { return c.warnings }
 
 // Names returns the tensors' names in the order of the files.
