@@ -10,6 +10,7 @@ import (
 	"github.com/biolora/biolora/internal/backend/cpu"
 	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 	"github.com/biolora/biolora/model/op"
 	"github.com/biolora/biolora/model/weights"
 )
@@ -32,10 +33,17 @@ type Options struct {
 	Activations string
 	// MemoryLimit is how much memory the process may take, in bytes, pages of mapped files apart; 0: what is free.
 	MemoryLimit int64
+	// Base is the format of the matrices of the layers' linears: "none" (also "": the checkpoint's), "nf4" or "int8",
+	// to which they are quantised once, from whatever they are stored in (see package quant). Embeddings, head and norms
+	// stay in the checkpoint's format, as in QLoRA.
+	Base string
+	// VerifyBase compares weights that were converted or quantised earlier with what the checkpoint gives now, all of
+	// them. It takes as long as making them; without it they are told by samples.
+	VerifyBase bool
 	// CacheDir is where weights go that have to be converted before they can be computed with; "": see
 	// weights.PrepareOptions.
 	CacheDir string
-	// Progress is told how many bytes of weights are converted, of how many. It may be nil.
+	// Progress is told how many bytes of weights are converted or verified, of how many. It may be nil.
 	Progress func(done, total int64)
 }
 
@@ -44,6 +52,7 @@ type Model struct {
 	dir      string
 	cfg      Config
 	opts     Options
+	base     quant.Format
 	ckpt     *weights.Checkpoint
 	be       backend.Backend
 	cpu      *cpu.Backend
@@ -59,8 +68,7 @@ type Model struct {
 	linears []*Linear
 	params  *Params
 
-	mapped            int64  // bytes of weights in mapped files
-	plan              Memory // of the last Plan
+	mapped            int64 // bytes of weights in mapped files
 	outer             *exec.Arena
 	training, eval    *graph
 	generating        *graph
@@ -100,6 +108,9 @@ func newBackend(o Options) (*cpu.Backend, error) {
 	if _, err := parsePolicy(o.Activations); err != nil {
 		return nil, err
 	}
+	if _, err := ParseBase(o.Base); err != nil {
+		return nil, err
+	}
 	if o.MemoryLimit < 0 {
 		return nil, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
 	}
@@ -119,6 +130,9 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 	m := &Model{dir: path, opts: o, ckpt: ckpt, be: be}
 	d, err := Describe(ckpt)
 	if err == nil {
+		m.base, err = ParseBase(o.Base)
+	}
+	if err == nil {
 		m.cfg, m.warnings = d.Config, d.Warnings
 		err = m.convert(ctx, blocks)
 	}
@@ -131,12 +145,36 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 	return m, nil
 }
 
+// ParseBase is the format that an Options.Base names.
+func ParseBase(name string) (quant.Format, error) {
+	if name == "" || name == quant.None.String() {
+		return quant.None, nil
+	}
+	f, err := quant.Parse(name)
+	if err != nil {
+		return quant.None, fmt.Errorf("base %q is none of none, nf4, int8", name)
+	}
+	return f, nil
+}
+
+// Quantised lists the tensors that a quantised base has in that format: the matrices of the layers' linears.
+func (c *Config) Quantised() (names []string) {
+	for i := range c.NumHiddenLayers {
+		for _, l := range c.layerLinears(i) {
+			names = append(names, l.Name+".weight")
+		}
+	}
+	return names
+}
+
 // convert makes the weights usable in place, and counts those that lie in mapped files then.
 func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
-	o := weights.PrepareOptions{CacheDir: m.opts.CacheDir, DType: blocks, Progress: m.opts.Progress}
+	o := weights.PrepareOptions{CacheDir: m.opts.CacheDir, DType: blocks, Progress: m.opts.Progress,
+		Quant: m.base, Quantised: m.cfg.Quantised(), Verify: m.opts.VerifyBase}
 	for _, s := range m.cfg.Stored(m.ckpt) {
 		o.Names = append(o.Names, s.Name)
 	}
+	known := len(m.ckpt.Warnings())
 	converted, err := m.ckpt.Unprepared(o)
 	if err == nil {
 		err = m.ckpt.Prepare(ctx, o)
@@ -144,8 +182,9 @@ func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
 	if err != nil {
 		return err
 	}
+	m.warnings = append(m.warnings, m.ckpt.Warnings()[known:]...)
 	for t := range m.ckpt.All() {
-		m.mapped += int64(len(t.Data))
+		m.mapped += int64(len(t.Data) + len(t.Codes))
 	}
 	if m.ckpt.Cache() == "" {
 		m.mapped -= converted
@@ -187,7 +226,11 @@ type loader struct {
 
 func (l *loader) matrix(name string, rows, cols int) backend.Weight {
 	t, _ := l.m.ckpt.Tensor(name)
-	w, err := l.m.be.NewWeight(backend.Matrix{Name: name, DType: t.DType, Rows: rows, Cols: cols, Data: t.Data})
+	x := backend.Matrix{Name: name, DType: t.DType, Rows: rows, Cols: cols, Data: t.Data}
+	if t.Quant != quant.None {
+		x.DType, x.Quant, x.Data = numeric.Invalid, t.Quant, t.Codes
+	}
+	w, err := l.m.be.NewWeight(x)
 	if err != nil {
 		l.errs = append(l.errs, fmt.Errorf("%s: %w", t.File, err))
 	}
@@ -267,14 +310,25 @@ func (m *Model) Files() []string { return m.ckpt.Files() }
 // Cache is the file of converted weights that is in use; "" where there is none. See Options.CacheDir.
 func (m *Model) Cache() string { return m.ckpt.Cache() }
 
+// CacheVerified reports whether that file was found and compared with all that it is made of: Options.VerifyBase.
+func (m *Model) CacheVerified() bool { return m.ckpt.Verified() }
+
+// Base is the format of the layers' linears: "none" (the checkpoint's), "nf4" or "int8".
+func (m *Model) Base() string { return m.base.String() }
+
 // Config is what config.json says.
 func (m *Model) Config() Config { return m.cfg }
 
 // Warnings tells what of config.json and the checkpoint is not understood and was passed over.
 func (m *Model) Warnings() []string { return m.warnings }
 
-// BackendName says what runs: device, instruction set, arithmetic, threads.
-func (m *Model) BackendName() string { return m.be.Name() }
+// BackendName says what runs: device, instruction set, arithmetic, threads; and a quantised base's format.
+func (m *Model) BackendName() string {
+	if m.base == quant.None {
+		return m.be.Name()
+	}
+	return m.be.Name() + ", base in " + m.Base()
+}
 
 // Compute is the arithmetic of the products: "f32" or "bf16".
 func (m *Model) Compute() string {
