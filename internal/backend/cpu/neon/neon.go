@@ -69,6 +69,16 @@ func FMLALane(m, lane, n, d int) string {
 	return fmt.Sprintf("WORD $0x%08x // FMLA V%d.S[%d], V%d.S4, V%d.S4", bits, m, lane, n, d)
 }
 
+// Load reads v at the sum of two registers, and Store writes it there. Go's assembler knows the form for all sizes but this.
+func Load(base, index, v int) string {
+	return fmt.Sprintf("WORD $0x%08x // FMOVQ (R%d)(R%d), F%d", 0x3ce06800|reg(index)<<16|reg(base)<<5|reg(v), base, index, v)
+}
+
+// Store writes v at the sum of two registers.
+func Store(v, base, index int) string {
+	return fmt.Sprintf("WORD $0x%08x // FMOVQ F%d, (R%d)(R%d)", 0x3ca06800|reg(index)<<16|reg(base)<<5|reg(v), v, base, index)
+}
+
 func reg(r int) uint32 {
 	if r < 0 || r > 31 {
 		panic(fmt.Sprintf("neon: register %d", r))

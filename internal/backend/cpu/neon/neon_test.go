@@ -36,6 +36,8 @@ func TestEncodings(t *testing.T) {
 		{FMLALane(29, 1, 17, 3), "4fbd1223"},
 		{FMLALane(29, 2, 17, 3), "4f9d1a23"},
 		{FMLALane(15, 3, 0, 31), "4faf181f"},
+		{Load(17, 9, 3), "3ce96a23"},
+		{Store(3, 17, 9), "3ca96a23"},
 	} {
 		if got := c.got[len("WORD $0x"):][:8]; got != c.want {
 			t.Errorf("%s, want %s", c.got, c.want)

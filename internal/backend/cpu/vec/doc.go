@@ -1,7 +1,7 @@
 // Package vec does the arithmetic of rows that is not a matrix product: exponentials, sums, norms, activations,
 // rotations and the optimiser's step, on slices of float32.
 //
-// The kernels are assembly for AVX-512 and AVX2, written by a generator, and plain Go elsewhere. They read and write
+// The kernels are assembly for AVX-512, AVX2 and NEON, written by a generator, and plain Go elsewhere. They read and write
 // nothing beyond the slices they are given.
 //
 // # Numbers

@@ -39,7 +39,7 @@ func For(features string) (*Unit, error) {
 	return u, nil
 }
 
-// Name is "go", "avx2" or "avx512".
+// Name is "go", "avx2", "avx512" or "neon".
 func (u *Unit) Name() string { return u.name }
 
 // Max returns the largest element, -Inf of none. It passes over NaNs.

@@ -12,7 +12,7 @@ var inf, nan = float32(math.Inf(1)), float32(math.NaN())
 
 // available are the kernels this machine can run.
 func available() (us []*Unit) {
-	for _, name := range []string{"go", "avx2", "avx512f"} {
+	for _, name := range []string{"go", "avx2", "avx512f", "neon"} {
 		if u, err := For(name); err == nil {
 			us = append(us, u)
 		}
@@ -249,7 +249,7 @@ func TestInPlace(t *testing.T) {
 
 // TestExp goes through all exponents.
 func TestExp(t *testing.T) {
-	allowed := map[string]float64{"go": 0.52, "avx2": 0.88, "avx512": 0.88}
+	allowed := map[string]float64{"go": 0.52, "avx2": 0.88, "avx512": 0.88, "neon": 0.88}
 	eachUnit(t, func(t *testing.T, u *Unit) {
 		var x, e []float32
 		flush := func() (worst float64) {

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/biolora/biolora/internal/backend/cpu/neon"
 )
 
-// isa is a set of instructions. Both use vector registers 0 to 12 for numbers; 13 and 14 are the limits of exp, and
-// with AVX2 15 is the mask of the tail, which K1 is with AVX-512.
+// isa is a set of instructions. All use vector registers 0 to 12 for numbers; 13 and 14 are the limits of exp, and
+// with AVX2 15 is the mask of the tail, which K1 is with AVX-512. With NEON 15 is scratch, and what is above holds
+// constants. Kernels name AVX's instructions.
 type isa struct {
 	name, suffix string
 	bytes        int // of a register
@@ -21,6 +24,8 @@ const (
 
 func (s isa) wide() bool { return s.bytes == 64 }
 
+func (s isa) neon() bool { return s.bytes == 16 }
+
 func (s isa) lanes() int { return s.bytes / 4 }
 
 // assembler collects functions and their declarations.
@@ -31,6 +36,8 @@ type assembler struct {
 	args       map[string]string // the places of the function's arguments
 	streams    map[string]string // the registers of its slices
 	names      []string          // of the functions of isa
+	prologue   int               // where, in code, the function's constants are to be loaded, with NEON
+	held       []string          // those constants
 }
 
 // op writes an instruction.
@@ -38,11 +45,19 @@ func (a *assembler) op(f string, args ...any) { fmt.Fprintf(&a.code, "\t"+f+"\n"
 
 // vec writes an instruction on vector registers. The last is the destination.
 func (a *assembler) vec(op string, regs ...int) {
+	if a.isa.neon() {
+		a.translate(op, regs...)
+		return
+	}
 	a.op("%s %s", op, strings.Join(a.all(regs), ", "))
 }
 
 // with writes an instruction whose first operand is a constant.
 func (a *assembler) with(op, constant string, regs ...int) {
+	if a.isa.neon() {
+		a.translate(op, append([]int{a.hold(constant)}, regs...)...)
+		return
+	}
 	if a.isa.wide() {
 		op += ".BCST"
 	}
@@ -88,16 +103,57 @@ func (a *assembler) begin(comment, name string, params []param, results ...param
 	fmt.Fprintf(&a.code, "\n// %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", signature, name, size)
 	fmt.Fprintf(&a.decl, "\n// %s %s\n//\n//go:noescape\n%s\n", name, comment, signature)
 	free := []string{"SI", "DI", "DX", "BX", "R8"}
+	if a.isa.neon() {
+		free = []string{"R0", "R1", "R2", "R3", "R4"}
+	}
 	for _, p := range params {
 		if p.typ != "[]float32" {
 			continue
 		}
 		if len(a.streams) == 0 {
-			a.op("MOVQ %s, CX", a.args[p.name+"_len"])
+			a.move(a.args[p.name+"_len"], a.count())
 		}
 		a.streams[p.name] = free[len(a.streams)]
-		a.op("MOVQ %s, %s", a.args[p.name+"_base"], a.streams[p.name])
+		a.move(a.args[p.name+"_base"], a.streams[p.name])
 	}
+	a.prologue, a.held = a.code.Len(), nil
+}
+
+// count is the register that holds the number of elements that are left.
+func (a *assembler) count() string {
+	if a.isa.neon() {
+		return "R6"
+	}
+	return "CX"
+}
+
+// move loads an integer.
+func (a *assembler) move(from, to string) {
+	if a.isa.neon() {
+		a.op("MOVD %s, %s", from, to)
+		return
+	}
+	a.op("MOVQ %s, %s", from, to)
+}
+
+// element sets register dst to the address of element index of the float32 at base.
+func (a *assembler) element(base, index, dst string) {
+	if a.isa.neon() {
+		a.op("ADD %s<<2, %s, %s", index, base, dst)
+		return
+	}
+	a.op("LEAQ (%s)(%s*4), %s", base, index, dst)
+}
+
+// again counts register down and goes to label until it is 0.
+func (a *assembler) again(register, label string) {
+	if a.isa.neon() {
+		a.op("SUBS $1, %s", register)
+		a.op("BNE %s", label)
+		return
+	}
+	a.op("DECQ %s", register)
+	a.op("JNZ %s", label)
 }
 
 // place finds where parameters lie from offset on, and returns where they end.
@@ -143,13 +199,21 @@ func resultList(results []param) string {
 }
 
 func (a *assembler) end() {
+	if a.isa.neon() {
+		a.endNEON()
+		return
+	}
 	a.op("VZEROUPPER")
 	a.op("RET")
 }
 
 // loop runs body for each register's worth of the CX elements of the slices, then, with tail set, for what is left.
-// AX is the offset in bytes.
+// AX is the offset in bytes. With NEON they are R6 and R7.
 func (a *assembler) loop(body func()) {
+	if a.isa.neon() {
+		a.loopNEON(body)
+		return
+	}
 	a.op("XORL AX, AX")
 	a.op("SUBQ $%d, CX", a.isa.lanes())
 	a.op("JLT tail")
@@ -183,6 +247,8 @@ func (a *assembler) mem(stream string) string { return fmt.Sprintf("(%s)(AX*1)",
 // load reads a register of a stream. Lanes beyond the tail are zero.
 func (a *assembler) load(stream string, r int) {
 	switch {
+	case a.isa.neon():
+		a.loadNEON(stream, r)
 	case !a.tail:
 		a.op("VMOVUPS %s, %s", a.mem(stream), a.v(r))
 	case a.isa.wide():
@@ -194,6 +260,8 @@ func (a *assembler) load(stream string, r int) {
 
 func (a *assembler) store(r int, stream string) {
 	switch {
+	case a.isa.neon():
+		a.storeNEON(r, stream)
 	case !a.tail:
 		a.op("VMOVUPS %s, %s", a.v(r), a.mem(stream))
 	case a.isa.wide():
@@ -207,6 +275,8 @@ func (a *assembler) store(r int, stream string) {
 func (a *assembler) keep(r int) {
 	switch {
 	case !a.tail:
+	case a.isa.neon(): // what a scalar is moved to has zeros behind it
+		a.op("FMOVS F%d, F%d", r, r)
 	case a.isa.wide():
 		a.op("VMOVAPS.Z Z%d, K1, Z%d", r, r)
 	default:
@@ -218,6 +288,10 @@ func (a *assembler) keep(r int) {
 func (a *assembler) fill(from, r int) {
 	switch {
 	case !a.tail:
+	case a.isa.neon():
+		a.vec("VMOVAPS", from, scratch)
+		a.op("VMOV V%d.S[0], V%d.S[0]", r, scratch)
+		a.vec("VMOVAPS", scratch, r)
 	case a.isa.wide():
 		a.op("VBLENDMPS Z%d, Z%d, K1, Z%d", r, from, r)
 	default:
@@ -226,22 +300,43 @@ func (a *assembler) fill(from, r int) {
 }
 
 // spread sets all lanes of r to an argument, and constant to a constant.
-func (a *assembler) spread(arg string, r int) {
-	a.op("VBROADCASTSS %s, %s", a.args[arg], a.v(r))
+func (a *assembler) spread(arg string, r int) { a.broadcast(a.args[arg], r) }
+
+// broadcast sets all lanes of r to the dword at mem.
+func (a *assembler) broadcast(mem string, r int) {
+	if a.isa.neon() {
+		a.op("MOVW %s, R11", mem)
+		a.op("VDUP R11, V%d.S4", r)
+		return
+	}
+	a.op("VBROADCASTSS %s, %s", mem, a.v(r))
 }
 
 func (a *assembler) constant(name string, r int) {
+	if a.isa.neon() {
+		a.vec("VMOVAPS", a.hold(name), r)
+		return
+	}
 	a.op("VBROADCASTSS %s<>(SB), %s", name, a.v(r))
 }
 
 func (a *assembler) zero(regs ...int) {
 	for _, r := range regs {
+		if a.isa.neon() {
+			a.vec("VXORPS", r, r, r)
+			continue
+		}
 		a.op("VXORPS X%d, X%d, X%d", r, r, r)
 	}
 }
 
 // widen converts r to float64: its lower half to low, the upper to high.
 func (a *assembler) widen(r, low, high int) {
+	if a.isa.neon() {
+		a.vec("VCVTPS2PD", r, low)
+		a.op("%s", neon.FCVTL2.On(r, high))
+		return
+	}
 	if a.isa.wide() {
 		a.op("VEXTRACTF64X4 $1, Z%d, Y%d", r, high)
 	} else {
@@ -253,6 +348,10 @@ func (a *assembler) widen(r, low, high int) {
 
 // fold combines the lanes of r in pairs of halves, down to one of the given size in bytes, through register t.
 func (a *assembler) fold(op string, size, r, t int) {
+	if a.isa.neon() {
+		a.foldNEON(op, size, r, t)
+		return
+	}
 	if a.isa.wide() {
 		a.op("VEXTRACTF64X4 $1, Z%d, Y%d", r, t)
 		a.op("%s Y%d, Y%d, Y%d", op, t, r, r)
@@ -271,7 +370,21 @@ func (a *assembler) fold(op string, size, r, t int) {
 func (a *assembler) total(low, high int, result string) {
 	a.vec("VADDPD", high, low, low)
 	a.fold("VADDPD", 8, low, high)
-	a.op("VMOVSD X%d, %s", low, a.args[result])
+	a.result(8, low, result)
+}
+
+// result stores the lowest lane, of size bytes.
+func (a *assembler) result(size, r int, name string) {
+	switch {
+	case a.isa.neon() && size == 8:
+		a.op("FMOVD F%d, %s", r, a.args[name])
+	case a.isa.neon():
+		a.op("FMOVS F%d, %s", r, a.args[name])
+	case size == 8:
+		a.op("VMOVSD X%d, %s", r, a.args[name])
+	default:
+		a.op("VMOVSS X%d, %s", r, a.args[name])
+	}
 }
 
 // unit declares the kernels of isa.

@@ -47,20 +47,38 @@ func (a *assembler) exp(x, t1, t2, t3 int) {
 	a.with("VFNMADD231PS", "ln2", n, x) // exact
 	a.with("VFNMADD231PS", "ln2Rest", n, x)
 	a.constant("c6", p)
-	for _, c := range []string{"c5", "c4", "c3", "c2", "one", "one"} {
-		a.with("VFMADD213PS", c, x, p) // p = p*x + c
-	}
+	a.horner(x, p, "c5", "c4", "c3", "c2", "one", "one")
 	if a.isa.wide() {
 		a.vec("VSCALEFPS", n, p, x)
 		return
 	}
 	// n reaches from -150 to 128: 2^n in two factors that are normal numbers.
-	a.op("VPSRAD $1, Y%d, Y%d", t3, n)
+	a.shift("VPSRAD", 1, t3, n)
 	a.vec("VPSUBD", n, t3, t3)
 	for _, r := range []int{n, t3} {
 		a.with("VPADDD", "bias", r, r)
-		a.op("VPSLLD $23, Y%d, Y%d", r, r)
+		a.shift("VPSLLD", 23, r, r)
 	}
 	a.vec("VMULPS", n, p, p)
 	a.vec("VMULPS", t3, p, x)
+}
+
+// horner does p = p*x + c for each constant.
+func (a *assembler) horner(x, p int, constants ...string) {
+	if a.isa.neon() {
+		a.hornerNEON(x, p, constants)
+		return
+	}
+	for _, c := range constants {
+		a.with("VFMADD213PS", c, x, p)
+	}
+}
+
+// shift shifts dwords with AVX2 and NEON.
+func (a *assembler) shift(op string, by, from, to int) {
+	if a.isa.neon() {
+		a.shiftNEON(op, by, from, to)
+		return
+	}
+	a.op("%s $%d, Y%d, Y%d", op, by, from, to)
 }

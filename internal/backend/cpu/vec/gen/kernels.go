@@ -41,11 +41,20 @@ func (a *assembler) maximum() {
 	a.loop(func() {
 		a.load("x", x)
 		a.fill(least, x)
-		a.vec("VMAXPS", top, x, top) // the last source, top, where x is a NaN
+		a.raise(x, top)
 	})
 	a.fold("VMAXPS", 4, top, x)
-	a.op("VMOVSS X%d, %s", top, a.args["ret"])
+	a.result(4, top, "ret")
 	a.end()
+}
+
+// raise sets the lanes of top to those of x that are greater.
+func (a *assembler) raise(x, top int) {
+	if a.isa.neon() {
+		a.raiseNEON(x, top)
+		return
+	}
+	a.vec("VMAXPS", top, x, top) // the last source, top, where x is a NaN
 }
 
 func (a *assembler) expSum() {
@@ -115,6 +124,10 @@ func (a *assembler) softmaxBackward() {
 
 // negative writes to r the lanes of yes where g has its sign set, of no elsewhere.
 func (a *assembler) negative(g, yes, no, r int) {
+	if a.isa.neon() {
+		a.negativeNEON(g, yes, no, r)
+		return
+	}
 	if a.isa.wide() {
 		a.op("VBLENDMPS Z%d, Z%d, K2, Z%d", yes, no, r)
 		return
@@ -290,16 +303,17 @@ func (a *assembler) rotate() {
 	params = append(append(params, slices("cos", "sin")...), param{"heads", "int"}, param{"flip", "uint32"})
 	a.begin("turns heads by the angles, or back where flip is the sign bit.", "rotate", params)
 	const lo, hi, c, s, t, flip = 0, 1, 2, 3, 4, 5
-	a.op("VBROADCASTSS %s, %s", a.args["flip"], a.v(flip))
-	a.op("MOVQ %s, CX", a.args["cos_len"])
+	a.spread("flip", flip)
+	count := a.count()
+	a.move(a.args["cos_len"], count)
 	a.streams["hi"], a.streams["dstHi"] = "R9", "R10"
-	a.op("LEAQ (%s)(CX*4), R9", a.streams["x"])
-	a.op("LEAQ (%s)(CX*4), R10", a.streams["dst"])
-	a.op("MOVQ %s, R12", a.args["ldx"])
-	a.op("MOVQ %s, R13", a.args["ldd"])
-	a.op("MOVQ %s, R8", a.args["heads"])
+	a.element(a.streams["x"], count, "R9")
+	a.element(a.streams["dst"], count, "R10")
+	a.move(a.args["ldx"], "R12")
+	a.move(a.args["ldd"], "R13")
+	a.move(a.args["heads"], "R8")
 	a.label("heads")
-	a.op("MOVQ %s, CX", a.args["cos_len"])
+	a.move(a.args["cos_len"], count)
 	a.loop(func() {
 		a.load("x", lo)
 		a.load("hi", hi)
@@ -316,13 +330,12 @@ func (a *assembler) rotate() {
 		a.store(hi, "dstHi")
 	})
 	for _, r := range []string{a.streams["x"], "R9"} {
-		a.op("LEAQ (%s)(R12*4), %s", r, r)
+		a.element(r, "R12", r)
 	}
 	for _, r := range []string{a.streams["dst"], "R10"} {
-		a.op("LEAQ (%s)(R13*4), %s", r, r)
+		a.element(r, "R13", r)
 	}
-	a.op("DECQ R8")
-	a.op("JNZ heads")
+	a.again("R8", "heads")
 	a.end()
 }
 
@@ -331,10 +344,10 @@ func (a *assembler) adamW(name string, far bool) {
 	a.begin("takes a step.", name, append(slices("value", "grad", "m", "v"), param{"f", "*AdamW"}))
 	const g, m, v, value, t = 0, 1, 2, 3, 4
 	factors := map[string]int{}
-	a.op("MOVQ %s, R9", a.args["f"])
+	a.move(a.args["f"], "R9")
 	for i, n := range []string{"Decay", "Beta1", "Take1", "Beta2", "Take2", "Rate", "Correct", "Eps"} {
 		factors[n] = 5 + i
-		a.op("VBROADCASTSS AdamW_%s(R9), %s", n, a.v(5+i))
+		a.broadcast("AdamW_"+n+"(R9)", 5+i)
 	}
 	a.loop(func() {
 		a.load("grad", g)

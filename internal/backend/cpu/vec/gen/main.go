@@ -1,5 +1,5 @@
-// Command gen writes the assembly of package vec: gen_amd64.s, and its declarations, gen_amd64.go. It runs in the
-// package's directory, by go generate.
+// Command gen writes the assembly of package vec: gen_amd64.s and gen_arm64.s, and its declarations, gen_amd64.go and
+// gen_arm64.go. It runs in the package's directory, by go generate.
 package main
 
 import (
@@ -9,27 +9,36 @@ import (
 )
 
 func main() {
-	code, decl, err := generate()
-	if err == nil {
-		err = os.WriteFile("gen_amd64.s", code, 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile("gen_amd64.go", decl, 0o644)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gen:", err)
-		os.Exit(1)
+	for arch, sets := range architectures {
+		code, decl, err := generate(sets)
+		if err == nil {
+			err = os.WriteFile("gen_"+arch+".s", code, 0o644)
+		}
+		if err == nil {
+			err = os.WriteFile("gen_"+arch+".go", decl, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "gen:", err)
+			os.Exit(1)
+		}
 	}
 }
 
-func generate() (code, decl []byte, err error) {
+var architectures = map[string][]isa{
+	"amd64": {{name: "avx512", suffix: "512", bytes: 64}, {name: "avx2", suffix: "2", bytes: 32}},
+	"arm64": {{name: "neon", suffix: "NEON", bytes: 16}},
+}
+
+func generate(sets []isa) (code, decl []byte, err error) {
 	a := &assembler{}
-	for _, s := range []isa{{name: "avx512", suffix: "512", bytes: 64}, {name: "avx2", suffix: "2", bytes: 32}} {
+	for _, s := range sets {
 		a.isa = s
 		a.kernels()
 		a.unit()
 	}
-	a.constants()
+	if !a.isa.neon() {
+		a.constants()
+	}
 	decl, err = format.Source(a.decl.Bytes())
 	if err != nil {
 		return nil, nil, fmt.Errorf("the declarations do not parse: %w", err)
