@@ -128,23 +128,24 @@ var commands = map[string]string{
 	"preview":  "lora-data preview --model model --data rows.jsonl",
 }
 
-// programs builds the commands once for all tests.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "biolora-commands")
-	if err != nil {
+// programs builds the commands once for all tests, into a directory that TestMain removes.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	if built, err = os.MkdirTemp("", "biolora-commands"); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/biolora/biolora/cmd/...")
+	cmd := exec.Command("go", "build", "-o", built+string(filepath.Separator), "github.com/biolora/biolora/cmd/...")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("%w: %s", err, out)
+		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	return dir, nil
+	return built, nil
 })
+
+var built string
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, _ := programs(); dir != "" {
-		os.RemoveAll(dir)
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }
@@ -260,6 +261,22 @@ func TestCommands(t *testing.T) {
 				t.Run(name, func(t *testing.T) { p.run(commands[name]).refused(t, max(1, lines[h.name]), h.want) })
 			}
 		})
+	}
+}
+
+// What an adapter says of its base is not opened: a pipe would keep the command waiting.
+func TestBaseModelIsNotOpened(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it builds the commands")
+	}
+	p := newPlace(t)
+	p.pipe("pipe")
+	p.edit(adapterFile, `"base_model_name_or_path": "model"`, `"base_model_name_or_path": "pipe"`)
+	for _, name := range []string{"continue", "adapter", "merge"} {
+		p.remove("out")
+		if o := p.run(commands[name]); o.code != 0 {
+			t.Errorf("%s: exit status %d, signal %v\n%s", name, o.code, o.signal, o.stderr)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func (r *recorder) Errorf(string, ...any) { r.failed = true }
 var sink []byte
 
 func TestBounded(t *testing.T) {
-	const n = 16 << 20
+	const n = 1 << 20
 	for multiple, want := range map[int]bool{1: true, 3: false} {
 		r := &recorder{TB: t}
 		Bounded(r, n, multiple, func() { sink = make([]byte, 2*n) })

@@ -1,6 +1,7 @@
 // Package safetensors reads and writes safetensors files. Reading maps the file: opening costs neither time nor memory
 // for the data. What a file may look like follows the Rust crate (github.com/huggingface/safetensors); in addition no
-// name may occur twice.
+// name may occur twice, and there are limits to the numbers of tensors, dimensions and metadata. Opening takes at most
+// 32 bytes for each byte of the header, and never more than half a GiB.
 package safetensors
 
 import (
@@ -22,8 +23,7 @@ import (
 // MaxHeader is how long a header may be, in bytes.
 const MaxHeader = 100_000_000
 
-// What else a header may have, more than any real file. The crate has no such limits; with them opening a file of any
-// kind takes at most 32 bytes for each byte of the header, and never more than half a GiB.
+// What else a header may have, more than any real file.
 const (
 	maxTensors    = 1 << 18
 	maxDimensions = 64 // PyTorch's limit
