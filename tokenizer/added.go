@@ -157,6 +157,7 @@ type span struct {
 func (m *matcher) spans(s string, plain plainText) iter.Seq[span] {
 	return func(yield func(span) bool) {
 		begin, from := 0, 0
+		white := [2]int{-1, -1} // the white space that was stripped last: tokens may stand in it, and strip it again
 		for from < len(s) {
 			i, start, end := m.next(s, from, plain)
 			if i == none {
@@ -168,10 +169,16 @@ func (m *matcher) spans(s string, plain plainText) iter.Seq[span] {
 				continue
 			}
 			if t.LStrip {
-				start = max(len(strings.TrimRightFunc(s[:start], unicode.IsSpace)), begin)
+				start = begin + len(strings.TrimRightFunc(s[begin:max(begin, start)], unicode.IsSpace))
+			}
+			if t.RStrip && (end < white[0] || end > white[1]) {
+				white = [2]int{end, len(s) - len(strings.TrimLeftFunc(s[end:], unicode.IsSpace))}
 			}
 			if t.RStrip {
-				end = len(s) - len(strings.TrimLeftFunc(s[end:], unicode.IsSpace))
+				end = white[1]
+			}
+			if start == end { // all of it was stripped by the token before
+				continue
 			}
 			if begin < start && !yield(span{text: s[begin:start], from: begin, token: none}) {
 				return

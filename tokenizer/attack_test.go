@@ -458,6 +458,36 @@ func TestFileSizes(t *testing.T) {
 	refused(t, "tokenizer.json", minimal(badModel+`[`+merges+`]`), "model.merges: more than 2097152")
 	added := strings.TrimSuffix(strings.Repeat(`{"id":5,"content":"x"},`, maxAdded+1), ",")
 	refused(t, "tokenizer.json", minimal(okModel, `"added_tokens": [`+added+`]`), "added_tokens[262144]: there are more than 262144")
+	long := `{"id":5,"content":"` + strings.Repeat("x", maxPiece+1) + `"}`
+	refused(t, "tokenizer.json", minimal(okModel, `"added_tokens": [`+long+`]`), "has 513 bytes, at most 512 are plausible")
+	var much []string
+	for i := range maxAddedBytes/maxPiece + 1 {
+		much = append(much, fmt.Sprintf(`{"id":%d,"content":"%s%08d"}`, 5+i, strings.Repeat("x", maxPiece-8), i))
+	}
+	refused(t, "tokenizer.json", minimal(okModel, `"added_tokens": [`+strings.Join(much, ",")+`]`),
+		"the added tokens have 8389120 bytes, at most 8388608 are plausible")
 	wrong := strings.TrimSuffix(strings.Repeat("\"a\"\n,", 1_000_000), ",")
 	refused(t, "tokenizer.json", minimal(badModel+`[`+wrong+`]`), "and 999992 more")
+}
+
+// TestAddedTokensOfSpaces strips the white space around tokens that are white space themselves.
+func TestAddedTokensOfSpaces(t *testing.T) {
+	for _, c := range []struct { // as tokenizers 0.23 has it
+		strip, want string
+		spaces      int
+	}{
+		{`"lstrip":true`, "[0 5 5 5 0]", 300_000}, {`"rstrip":true`, "[0 5 5 5 0]", 300_000}, {`"rstrip":true,"lstrip":true`, "[0 5 0]", 1},
+	} {
+		file := minimal(okModel+`, "unk_token": "a"`, `"added_tokens": [{"id":5,"content":" ",`+c.strip+`}]`)
+		tok, err := Load(writeFiles(t, map[string]string{"tokenizer.json": file}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(tok.Encode("a   a")); got != c.want {
+			t.Errorf("%s: %s, want %s", c.strip, got, c.want)
+		}
+		if n := len(tok.Encode(strings.Repeat(" ", 300_000))); n != c.spaces {
+			t.Errorf("%s: %d tokens, want %d", c.strip, n, c.spaces)
+		}
+	}
 }

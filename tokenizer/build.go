@@ -24,6 +24,9 @@ func (b *builder) build() (*Tokenizer, error) {
 	}
 	b.bad.add(b.checkUnknown(t))
 	b.bad.add(b.checkGrowth())
+	if b.bad.err() == nil {
+		b.bad.add(b.checkAdded())
+	}
 	if err := b.bad.err(); err != nil {
 		return nil, err
 	}
@@ -93,6 +96,26 @@ func (b *builder) addStated(t addedToken, id int64, file string) error {
 		b.warn("%s: added token %.40q has id %d; Transformers would number it %d", file, t.Content, t.ID, want)
 	}
 	b.add(t)
+	return nil
+}
+
+// checkAdded refuses added tokens out of proportion: at every place of a text they may have to be compared in full, and
+// what finds them takes some memory for each of their bytes.
+func (b *builder) checkAdded() error {
+	all := 0
+	for _, t := range b.tokens {
+		size := len(t.Content)
+		if t.Normalized && b.normalize != nil && size <= maxPiece {
+			size = len(b.normalize.normalize(t.Content, atStart))
+		}
+		if size > maxPiece {
+			return fmt.Errorf("%s: added token %.40q has %d bytes, at most %d are plausible", b.file, t.Content, size, maxPiece)
+		}
+		all += size
+	}
+	if all > maxAddedBytes {
+		return fmt.Errorf("%s: the added tokens have %d bytes, at most %d are plausible", b.file, all, maxAddedBytes)
+	}
 	return nil
 }
 

@@ -51,7 +51,9 @@ const (
 	maxTokens = 1 << 20
 	maxMerges = 1 << 21
 	maxAdded  = 1 << 18
-	maxPiece  = 512 // bytes of a token that merges are found for
+	maxPiece  = 512 // bytes of a token that merges are found for, or of an added token
+
+	maxAddedBytes = 1 << 23 // of all added tokens
 )
 
 func newVocabulary(file, format string) *vocabulary {
