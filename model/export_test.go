@@ -11,3 +11,27 @@ import (
 func OpenOn(dir string, o Options, be backend.Backend) (*Model, error) {
 	return open(context.Background(), dir, o, be, numeric.F32)
 }
+
+// HeldActivations is the memory that Memory.Activations plans for.
+func (m *Model) HeldActivations() int64 {
+	n := m.outer.Bytes() + m.env.Blocks.Bytes() + m.training.frame.Bytes()
+	for _, b := range m.training.blocks {
+		n += b.Bytes()
+	}
+	return n
+}
+
+// HeldScratch is the memory that Memory.Scratch plans for.
+func (m *Model) HeldScratch() int64 {
+	tables := len(m.prep.batch.Cos) + len(m.prep.batch.Sin) + len(m.rope.cos) + len(m.rope.sin)
+	return m.be.ScratchHeld() + 4*int64(tables)
+}
+
+// SetOptions changes what Plan goes by.
+func (m *Model) SetOptions(o Options) { m.opts = o }
+
+// PlanWith is Plan with other options.
+func (m *Model) PlanWith(o Options, l Load) (Memory, error) {
+	m.opts = o
+	return m.Plan(l)
+}

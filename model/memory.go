@@ -98,29 +98,26 @@ func (m *Model) Plan(l Load) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
-	least, err := m.measure(l, 0)
+	m.dropGraphs()
+	program := max(0, memory.Held()-m.params.Bytes()-m.be.ScratchHeld())
+	least, err := m.measure(l, 0, program)
 	if err != nil {
 		return least, err
 	}
-	if !p.auto {
-		return m.planned(l, least, min(p.kept, least.Layers))
+	m.limit(&least)
+	kept := min(p.kept, least.Layers)
+	if p.auto {
+		all, err := m.measure(l, least.Layers, program)
+		if err != nil {
+			return all, err
+		}
+		if kept = least.Layers; all.Peak > least.Limit {
+			kept = int(max(0, least.Limit-least.Peak) / max(1, least.Each))
+			kept = max(0, min(kept, least.Layers-1)) // with one more they would be all
+		}
 	}
-	all, err := m.measure(l, least.Layers)
-	if err != nil || all.Peak <= least.Limit {
-		return m.planned(l, least, least.Layers)
-	}
-	kept := 0
-	if least.Each > 0 {
-		kept = int(max(0, least.Limit-least.Peak) / least.Each)
-	}
-	return m.planned(l, least, max(0, min(kept, least.Layers-1)))
-}
-
-// planned compiles the graphs for layers that keep.
-func (m *Model) planned(l Load, least Memory, kept int) (Memory, error) {
-	r, err := m.measure(l, kept)
+	r, err := m.measure(l, kept, program)
 	r.Least, r.Limit, r.From, r.Given = least.Peak, least.Limit, least.From, least.Given
-	m.plan = r
 	return r, err
 }
 
@@ -149,8 +146,9 @@ func (m *Model) Reserve(l Load) (Memory, error) {
 
 func (l Load) counts() exec.Counts { return exec.Counts{All: l.Rows, Selected: l.Selected} }
 
-// measure compiles the graphs for so many layers that keep, and asks them what they take.
-func (m *Model) measure(l Load, kept int) (r Memory, err error) {
+// measure compiles the graphs for so many layers that keep, and asks them what they take. program is what the process
+// holds beside the model.
+func (m *Model) measure(l Load, kept int, program int64) (r Memory, err error) {
 	m.dropGraphs()
 	if m.training, err = m.newGraph(trainGraph, kept); err != nil {
 		return r, err
@@ -180,10 +178,8 @@ func (m *Model) measure(l Load, kept int) (r Memory, err error) {
 	}
 	r.Scratch = m.be.ScratchBytes(m.need(l)) + m.rotaryBytes(l)
 	r.Extra = l.Extra
-	r.Program = max(0, memory.Held()-m.params.Bytes()-m.be.ScratchHeld())
+	r.Program = program
 	r.Peak = r.Program + r.Adapter + r.Optimizer + r.Activations + r.Scratch + r.Extra
-	r.Least = r.Peak
-	m.limit(&r)
 	return r, nil
 }
 

@@ -458,10 +458,10 @@ func TestBadCheckpoints(t *testing.T) {
 func TestOptions(t *testing.T) {
 	dir := writeModel(t, tinyConfig(nil), tinyTensors())
 	for want, o := range map[string]model.Options{
-		`device "cuda"`:      {Device: "cuda"},
-		`activations "some"`: {Activations: "some"},
-		`"f16"`:              {Compute: "f16"},
-		`"sse9"`:             {CPUFeatures: "sse9"},
+		`device "cuda"`:            {Device: "cuda"},
+		`activation policy "some"`: {Activations: "some"},
+		`"f16"`:                    {Compute: "f16"},
+		`"sse9"`:                   {CPUFeatures: "sse9"},
 	} {
 		if _, err := model.Open(dir, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v", o, err)

@@ -24,6 +24,9 @@ func (p *Param) Len() int { r, c := p.p.Shape(); return r * c }
 // Read copies the value, row-major, into dst of Len elements.
 func (p *Param) Read(dst []float32) { p.p.Read(dst) }
 
+// ReadFrom copies the len(dst) values from element from on.
+func (p *Param) ReadFrom(dst []float32, from int) { p.p.ReadFrom(dst, from) }
+
 // Write sets the value from src of Len elements.
 func (p *Param) Write(src []float32) { p.p.Write(src) }
 

@@ -42,16 +42,15 @@ func (s subject) forget() {
 }
 
 func (s subject) finite() error {
-	var v []float32
+	var block [1 << 12]float32
 	for _, p := range s.All() {
-		if cap(v) < p.Len() {
-			v = make([]float32, p.Len())
-		}
-		v = v[:p.Len()]
-		p.Read(v)
-		for i, x := range v {
-			if x-x != 0 {
-				return fmt.Errorf("%s: element %d is %v", p.Name(), i, x)
+		for from := 0; from < p.Len(); from += len(block) {
+			v := block[:min(len(block), p.Len()-from)]
+			p.ReadFrom(v, from)
+			for i, x := range v {
+				if x-x != 0 {
+					return fmt.Errorf("%s: element %d is %v", p.Name(), from+i, x)
+				}
 			}
 		}
 	}

@@ -71,6 +71,8 @@ type Param interface {
 	// Read and Write copy the value, row-major.
 	Read(dst []float32)
 	Write(src []float32)
+	// ReadFrom copies the len(dst) values from element from on.
+	ReadFrom(dst []float32, from int)
 	// ReadGrad and WriteGrad copy the gradient sum.
 	ReadGrad(dst []float32)
 	WriteGrad(src []float32)

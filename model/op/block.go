@@ -137,6 +137,14 @@ func (o *Block) Keeps() bool { return o.kept != nil }
 // KeptBytes is the memory that this takes for so many rows, the layer's input apart.
 func (o *Block) KeptBytes(rows exec.Counts) int64 { return o.graph.vm.FrameBytes(rows) }
 
+// Bytes is what it takes now.
+func (o *Block) Bytes() int64 {
+	if o.kept == nil {
+		return 0
+	}
+	return o.kept.Bytes()
+}
+
 // Reserve makes that memory large enough for so many rows.
 func (o *Block) Reserve(rows exec.Counts) {
 	if o.kept != nil {

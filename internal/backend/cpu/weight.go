@@ -117,6 +117,9 @@ func (p *Param) Bytes() int64 {
 // Read copies the value out.
 func (p *Param) Read(dst []float32) { copyAll(dst, p.value) }
 
+// ReadFrom copies a part of the value out.
+func (p *Param) ReadFrom(dst []float32, from int) { copyAll(dst, p.value[from:][:len(dst)]) }
+
 // Write copies the value in.
 func (p *Param) Write(src []float32) { copyAll(p.value, src) }
 

@@ -152,6 +152,9 @@ func (*Backend) NewParam(rows, cols int) backend.Param {
 		m: make([]float64, n), v: make([]float64, n)}
 }
 
+// ReadFrom copies a part of the value out.
+func (p *Param) ReadFrom(dst []float32, from int) { copy32(dst, p.V[from:][:len(dst)]) }
+
 // ReadGrad copies the gradient sum out.
 func (p *Param) ReadGrad(dst []float32) { copy32(dst, p.Grad) }
 
