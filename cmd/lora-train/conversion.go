@@ -9,7 +9,8 @@ import (
 // conversion tells how far the conversion of a model's weights has come.
 type conversion struct {
 	w           io.Writer
-	terminal    bool // a line can be drawn over
+	base        string // the format that the weights are quantised to; "none" or ""
+	terminal    bool   // a line can be drawn over
 	start, last time.Time
 	done        int64
 	drawn       bool
@@ -30,7 +31,11 @@ func (c *conversion) progress(done, total int64) {
 		return
 	}
 	c.last = now
-	text := fmt.Sprintf("converting the weights: %.1f of %.1f GB, %.2f GB/s", gb(done), gb(total), c.rate())
+	what := "converting the weights"
+	if c.quantises() {
+		what = "quantising the weights to " + c.base
+	}
+	text := fmt.Sprintf("%s: %.1f of %.1f GB, %.2f GB/s", what, gb(done), gb(total), c.rate())
 	if c.terminal {
 		fmt.Fprintf(c.w, "\r%-72s", text)
 		c.drawn = true
@@ -50,10 +55,19 @@ func (c *conversion) end() {
 	}
 }
 
-// summary says where the converted weights are kept, if it was now that they were made.
-func (c *conversion) summary(cache string) {
-	if c.done > 0 && cache != "" {
-		fmt.Fprintf(c.w, "converted %.1f GB of weights in %.1f s (%.2f GB/s), kept in %s\n",
-			gb(c.done), time.Since(c.start).Seconds(), c.rate(), cache)
+func (c *conversion) quantises() bool { return c.base != "" && c.base != "none" }
+
+// summary says where the converted weights are kept, if it was now that they were made or verified.
+func (c *conversion) summary(cache string, verified bool) {
+	what := "converted"
+	switch {
+	case c.done == 0 || cache == "":
+		return
+	case verified:
+		what = "verified"
+	case c.quantises():
+		what = "quantised to " + c.base + ":"
 	}
+	fmt.Fprintf(c.w, "%s %.1f GB of weights in %.1f s (%.2f GB/s), kept in %s\n",
+		what, gb(c.done), time.Since(c.start).Seconds(), c.rate(), cache)
 }

@@ -27,12 +27,16 @@ type Run struct {
 	Demo bool
 	// Plan is to say what the run would take, and not to run.
 	Plan bool
+	// VerifyBase is to compare all converted weights with the checkpoint.
+	VerifyBase bool
 }
 
 // flags are the command line: settings, and what to do with them.
 type flags struct {
 	Settings
 	Plan bool `name:"plan" group:"Machine" help:"Print what memory the run takes and how long a step, and stop."`
+
+	VerifyBase bool `name:"verify-base" group:"Machine" help:"Compare weights that were converted or quantised earlier with what the checkpoint gives now, every byte: as long as making them. What differs is made anew. Without it, checkpoint and cache are told by sizes, times, checksums and samples of their pages."`
 }
 
 // usageError is a command line that makes no sense, as opposed to a file that does not.
@@ -49,6 +53,7 @@ func defaults() Settings {
 	s := Settings{
 		Rows:             dataset.Defaults(),
 		Compute:          "auto",
+		Base:             "none",
 		Device:           "auto",
 		ActivationPolicy: "auto",
 
@@ -76,7 +81,7 @@ func defaults() Settings {
 }
 
 // withDemo are the flags that may stand beside the demo: where it goes and how it is computed.
-var withDemo = []string{"out", "overwrite", "compute", "device", "threads", "activation_policy", "memory_limit"}
+var withDemo = []string{"out", "overwrite", "compute", "base", "device", "threads", "activation_policy", "memory_limit"}
 
 // parse resolves a command line: flags win over the configuration file, it wins over the preset, and that over the
 // defaults. Help goes to stdout.
@@ -90,7 +95,7 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{Settings: defaults(), Given: map[string]bool{}, Plan: flags.Plan}
+	r := &Run{Settings: defaults(), Given: map[string]bool{}, Plan: flags.Plan, VerifyBase: flags.VerifyBase}
 	name := flags.Preset
 	if name == "" {
 		name = file.Preset
@@ -141,7 +146,7 @@ func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, e
 			continue
 		}
 		key := strings.ReplaceAll(p.Flag.Name, "-", "_")
-		if _, ok := into.find(key); ok { // not help, nor plan
+		if _, ok := into.find(key); ok { // not help, plan or verify-base
 			given = append(given, key)
 		}
 	}

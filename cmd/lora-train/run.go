@@ -104,22 +104,25 @@ func (s *session) convertsLong() bool {
 		return false
 	}
 	defer c.Close()
+	if s.Base != "none" {
+		return c.Bytes() > weights.MemoryLimit
+	}
 	n, err := c.Unprepared(weights.PrepareOptions{DType: numeric.BF16})
 	return err == nil && n > weights.MemoryLimit
 }
 
 // openModel opens the model and puts the adapter into it.
 func (s *session) openModel(ctx context.Context) (err error) {
-	c := &conversion{w: s.stderr, terminal: report.StyleOf(s.stderr).Terminal, start: time.Now()}
+	c := &conversion{w: s.stderr, terminal: report.StyleOf(s.stderr).Terminal, start: time.Now(), base: s.Base}
 	s.model, err = model.OpenContext(ctx, s.Model, model.Options{
 		Compute: s.Compute, Device: s.Device, Threads: s.Threads, Activations: s.ActivationPolicy,
-		MemoryLimit: s.memoryLimit(), CacheDir: s.CacheDir, Progress: c.progress,
+		MemoryLimit: s.memoryLimit(), Base: s.Base, VerifyBase: s.VerifyBase, CacheDir: s.CacheDir, Progress: c.progress,
 	})
 	c.end()
 	if err != nil {
 		return err
 	}
-	c.summary(s.model.Cache())
+	c.summary(s.model.Cache(), s.model.CacheVerified())
 	s.warnings = append(s.warnings, s.model.Warnings()...)
 	return s.openAdapter()
 }

@@ -61,11 +61,12 @@ type Settings struct {
 	EvalSteps          int        `name:"eval-steps" group:"Training" placeholder:"N" help:"Evaluate every N steps and at the end. 0: after each epoch."`
 	LoadBestModelAtEnd bool       `name:"load-best-model-at-end" group:"Training" help:"Leave the best adapter at the root of the output directory, not the last."`
 	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 where the CPU is faster at it."`
+	Base               string     `name:"base" group:"Machine" placeholder:"none|nf4|int8" help:"Format of the frozen linears of the layers. none: the checkpoint's. nf4 (QLoRA's, 4.1 bits a value) and int8 (8.5 bits): quantised once, and kept where --cache-dir says. Embeddings, head and norms stay as they are."`
 	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
 	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|some:N|all" help:"How many layers keep what their backward pass reads: all, none (they compute it again), the last N, or as many as the memory allows. Never changes a result."`
 	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count. Without it: what is free."`
-	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
+	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted or quantised first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 }
 
 // setting is one field of a Settings.
@@ -110,6 +111,7 @@ var signed = []string{"max_steps"}
 
 // choices are the settings that have a few values.
 var choices = map[string][]string{
+	"base":              {"none", "nf4", "int8"},
 	"compute":           {"auto", "f32", "bf16"},
 	"device":            {"auto", "cpu"},
 	"init_lora_weights": {"true", "kaiming", "gaussian", "false"},
