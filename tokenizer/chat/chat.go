@@ -61,7 +61,7 @@ func Parse(source string) (*Template, error) {
 }
 
 // Render returns the text of a conversation. The error names the template's line; *Refused is one that the template
-// raises itself. A rendering is stopped after 4 million evaluations and 64 for each byte of the template and the input,
+// raises itself. A rendering is stopped after 2 million evaluations and 8 for each byte of the template and the input,
 // when its text passes 16 MiB and four times these bytes, when what it makes on the way passes eight times that, when
 // macros or values are nested too deeply, and when ctx ends.
 func (t *Template) Render(ctx context.Context, in Input) (string, error) {

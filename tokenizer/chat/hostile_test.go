@@ -15,20 +15,20 @@ import (
 var hostile = []struct{ name, source, want string }{
 	{"a huge range", "{% for i in range(10**12) %}x{% endfor %}", "line 1: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."},
 	{"nested ranges", "{% for i in range(100000) %}{% for j in range(100000) %}{% for k in range(100000) %}{% endfor %}{% endfor %}{% endfor %}",
-		"line 1: the template does not come to an end: it is stopped after 42"},
+		"line 1: the template does not come to an end: it is stopped after 2"},
 	{"nested ranges that write", "{% for i in range(100000) %}{% for j in range(100000) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}", "line 1: the template makes a text of more than 167"},
 	{"a macro for ever", "{% macro f() %}{{ f() }}{% endmacro %}\n{{ f() }}", "line 1: macro 'f': calls are nested deeper than 200"},
-	{"a macro that doubles", "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(150) }}", "stopped after 42"},
+	{"a macro that doubles", "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(150) }}", "stopped after 2"},
 	{"a caller for ever", "{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}", "calls are nested deeper than 200"},
 	{"a loop in itself", "{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}", "line 1: loop: calls are nested deeper than 200"},
 	{"a long text", "{{ 'a' * 10**9 }}", "line 1: the template makes a text of more than 167"},
-	{"a very long text", "{{ 'ab' * 10**30 }}", "line 1: the template makes a text of more than 167"},
+	{"a very long text", "{{ 'ab' * 10**30 }}", "line 1: cannot fit 'int' into an index-sized integer"},
 	{"a long list", "{{ [0] * 10**9 }}", "line 1: the template makes too many values: more than 134"},
 	{"a text that doubles", "{% set ns = namespace(x='ab') %}{% for i in range(99999) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "line 1: the template makes a text of more than 167"},
 	{"a sum that doubles", "{% set ns = namespace(x='ab') %}{% for i in range(99999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "line 1: the template makes a text of 33554432 bytes, more than the limit of 167"},
 	{"a list that doubles", "{% set ns = namespace(x=[1]) %}{% for i in range(99999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "line 1: the template makes too many values"},
-	{"a list in itself twice", "{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", "stopped after 42"},
-	{"equal lists in themselves", "{% set a = namespace(x=[]) %}{% set b = namespace(x=[]) %}{% for i in range(99) %}{% set a.x = [a.x, a.x] %}{% set b.x = [b.x, b.x] %}{% endfor %}{{ a.x == b.x }}", "stopped after 42"},
+	{"a list in itself twice", "{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", "stopped after 2"},
+	{"equal lists in themselves", "{% set a = namespace(x=[]) %}{% set b = namespace(x=[]) %}{% for i in range(99) %}{% set a.x = [a.x, a.x] %}{% set b.x = [b.x, b.x] %}{% endfor %}{{ a.x == b.x }}", "stopped after 2"},
 	{"a deep list", "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}", "line 1: a value is nested deeper than 500"},
 	{"a deep list as JSON", "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x|tojson }}", "line 1: a value is nested deeper than 500"},
 	{"deep lists compared", "{% set a = namespace(x=[], y=[]) %}{% for i in range(9999) %}{% set a.x = [a.x] %}{% set a.y = [a.y] %}{% endfor %}{{ a.x < a.y }}{{ a.x == a.y }}", "line 1: a value is nested deeper than 500"},
@@ -57,6 +57,12 @@ var hostile = []struct{ name, source, want string }{
 	{"strings in a list", "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = ns.x + ['a' * 99999 ~ i] %}{% endfor %}", "line 1: the template makes too many values"},
 	{"keys without end", "{% set ns = namespace() %}{% for i in range(99999) %}{% for j in range(99999) %}{% set ns.x = dict(ns.x or {}, **{i ~ '-' ~ j: i}) %}{% endfor %}{% endfor %}", "line 1: the template"},
 	{"sorting without end", "{% for i in range(99999) %}{{ range(99999)|sort|length }}{% endfor %}", "line 1: the template"},
+	{"generators over generators", "{% set ns = namespace(g=[1]) %}{% for i in range(99999) %}{% set ns.g = ns.g|map('string') %}{% endfor %}{{ ns.g|list }}", "line 1: generators are nested deeper than 500"},
+	{"selections of selections", "{% set ns = namespace(g=[1]) %}{% for i in range(99999) %}{% set ns.g = ns.g|select|batch(2)|unique %}{% endfor %}{{ ns.g|list }}", "line 1: generators are nested deeper than 500"},
+	{"loops over loops", "{% set ns = namespace(l=range(99999)) %}{% for i in range(99999) %}{% for x in ns.l %}{% set ns.l = loop %}{% break %}{% endfor %}{% endfor %}", "line 1: generators are nested deeper than 500"},
+	{"many names", "{% for i in range(99999) %}" + many("{%%set v%d=1%%}", 50_000) + "{% endfor %}", "stopped after "},
+	{"many named arguments", "{% set ns = namespace(d={}) %}{% for i in range(1001) %}{% set ns.d = dict(ns.d, **{'k' ~ i: i}) %}{% endfor %}{{ dict(**ns.d) }}", "line 1: a call with more than 1000 named arguments"},
+	{"a namespace in itself", "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "line 1: a value is nested deeper than 500"},
 	{"a class", "{{ ''.__class__.__mro__ }}", "line 1: access to attribute '__class__' of 'str' object is unsafe."},
 	{"a class of a message", "{{ messages[0].__class__.__init__.__globals__ }}", "line 1: access to attribute '__init__' of 'Undefined' object is unsafe."},
 	{"the class by subscript", "{{ ''['__class__']['__mro__'] }}", "line 1: access to attribute '__class__' of 'str' object is unsafe."},
@@ -72,6 +78,15 @@ var hostile = []struct{ name, source, want string }{
 	{"encode", "{{ 'a'.encode() }}", "line 1: the method encode of str is not supported"},
 	{"lipsum", "{{ lipsum() }}", "line 1: the function lipsum of Jinja is not supported"},
 	{"an address", "{{ range }}", "line 1: a builtin_function_or_method has no fixed text: Python writes its address in memory"},
+}
+
+// many writes a format with n numbers.
+func many(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
 }
 
 // TestHostileTemplates checks that each ends soon, with the message that says why, and leaves nothing behind.
@@ -133,6 +148,9 @@ func TestHostileSources(t *testing.T) {
 		{"open blocks", deep("{% if 1 %}", "", "", n), "blocks are nested deeper than 100"},
 		{"open filter blocks", deep("{% filter trim %}", "", "", n/2), "blocks are nested deeper than 100"},
 		{"open brackets", "{{ " + strings.Repeat("[", 1<<19), tooDeep},
+		{"named arguments", "{{ f(" + deep("a=1,", "", "", n) + ") }}", `line 1: the argument "a" is there twice`},
+		{"many named arguments", "{{ f(" + many("a%d=1,", 2000) + ") }}", "line 1: a call with more than 1000 named arguments"},
+		{"arguments of a macro", "{% macro f(" + many("a%d,", 2000) + "b) %}{% endmacro %}", "line 1: a macro with more than 1000 arguments"},
 		{"a long number", "{{ " + strings.Repeat("1", 1<<19) + " }}", "line 1: an integer of 524288 digits, more than 4300"},
 		{"a template too long", strings.Repeat("x", 1<<20+1), "line 1: the template has 1048577 bytes, at most 1048576 are read"},
 		{"not UTF-8", "ab\n\xff{{ x }}", "line 2: not valid UTF-8 at byte 3"},

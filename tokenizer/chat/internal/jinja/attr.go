@@ -319,6 +319,7 @@ var dictMethods = map[string]dictMethod{
 		return d.clone()
 	},
 	"get": func(r *run, d *Dict, a args) any {
+		a.positional(r, "get")
 		b := a.bind(r, "get", 1, "key", "default")
 		if v, ok := d.get(r.hash(b[0])); ok {
 			return v
@@ -338,6 +339,7 @@ func sequenceMethod(items []any, name string) (any, bool) {
 	switch name {
 	case "count":
 		return method(name, func(r *run, a args) any {
+			a.positional(r, name)
 			v := a.bind(r, name, 1, "value")[0]
 			n := int64(0)
 			for _, item := range items {
@@ -349,6 +351,7 @@ func sequenceMethod(items []any, name string) (any, bool) {
 		})
 	case "index":
 		return method(name, func(r *run, a args) any {
+			a.positional(r, name)
 			b := a.bind(r, name, 1, "value", "start", "stop")
 			for i := range b[1:] {
 				if b[i+1] == missing {

@@ -140,7 +140,7 @@ type listExpr struct {
 func (e *listExpr) eval(r *run, s *scope) any { return &List{r.evalAll(s, e.items)} }
 
 func (r *run) evalAll(s *scope, items []expr) []any {
-	r.alloc(16*len(items) + 24)
+	r.alloc(32*len(items) + 48)
 	all := make([]any, len(items))
 	for i, item := range items {
 		all[i] = item.eval(r, s)
@@ -230,6 +230,9 @@ func (a *argList) eval(r *run, s *scope) (out args) {
 	d, ok := a.dynNamed.eval(r, s).(*Dict)
 	if !ok {
 		r.fail("argument after ** must be a mapping")
+	}
+	if len(out.names)+len(d.entries) > maxNamed {
+		r.fail("a call with more than %d named arguments", maxNamed)
 	}
 	for _, e := range d.entries {
 		name, ok := plain(e.key)
@@ -341,7 +344,7 @@ type missingArg struct{}
 var missing = missingArg{}
 
 // bind gives the arguments in the order of names, of which the first required ones must be there; missing stands for
-// others that are not. A name that begins with / can only be given by position.
+// others that are not.
 func (a args) bind(r *run, what string, required int, names ...string) []any {
 	if len(a.pos) > len(names) {
 		r.fail("%s() takes at most %d arguments, got %d", what, len(names), len(a.pos))
@@ -366,4 +369,11 @@ func (a args) bind(r *run, what string, required int, names ...string) []any {
 		r.fail("%s() got an unexpected keyword argument '%s'", what, a.names[0])
 	}
 	return out
+}
+
+// positional fails where a function of Python's that has no names for its arguments is given some.
+func (a args) positional(r *run, what string) {
+	if len(a.names) > 0 {
+		r.fail("%s() takes no keyword arguments", what)
+	}
 }

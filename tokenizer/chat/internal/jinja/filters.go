@@ -170,7 +170,7 @@ func attrFilter(r *run, v any, a args) any {
 // batch makes lists of so many elements each.
 func batch(r *run, v any, a args) any {
 	b := a.bind(r, "batch", 1, "linecount", "fill_with")
-	return r.generator(func() func() (any, bool) {
+	return r.generator(v, func() func() (any, bool) {
 		n, next, ended := r.index(b[0], "batch"), r.iterate(v), false
 		return func() (any, bool) {
 			var items []any
@@ -196,7 +196,7 @@ func batch(r *run, v any, a args) any {
 // sliceFilter makes so many lists.
 func sliceFilter(r *run, v any, a args) any {
 	b := a.bind(r, "slice", 1, "slices", "fill_with")
-	return r.generator(func() func() (any, bool) {
+	return r.generator(v, func() func() (any, bool) {
 		items := r.elements(v, -1)
 		n := r.index(b[0], "slice")
 		if n == 0 {
@@ -223,15 +223,15 @@ func sliceFilter(r *run, v any, a args) any {
 	})
 }
 
-// generator is an iterator that begins its work when the first element is read.
-func (r *run) generator(start func() func() (any, bool)) *iterator {
+// generator is an iterator over a value that begins its work when the first element is read.
+func (r *run) generator(over any, start func() func() (any, bool)) *iterator {
 	var next func() (any, bool)
 	return &iterator{"generator", func() (any, bool) {
 		if next == nil {
 			next = start()
 		}
 		return next()
-	}}
+	}, r.over(over)}
 }
 
 func dictSort(r *run, v any, a args) any {
@@ -329,7 +329,7 @@ func reverse(r *run, v any, a args) any {
 		return like(v, reverseText(s))
 	}
 	switch v.(type) {
-	case *iterator, *undefined, *loop:
+	case *iterator, *loop:
 		all := r.appended(r.elements(v, -1), nil)
 		slices.Reverse(all)
 		return &List{all}
@@ -337,7 +337,7 @@ func reverse(r *run, v any, a args) any {
 	if !iterable(v) {
 		r.fail("argument must be iterable")
 	}
-	return &iterator{"list_reverseiterator", r.reversed(v)}
+	return &iterator{"list_reverseiterator", r.reversed(v), 0}
 }
 
 func toFloat(r *run, v any, a args) any {
@@ -485,7 +485,7 @@ func sortFilter(r *run, v any, a args) any {
 
 func unique(r *run, v any, a args) any {
 	b := a.bind(r, "unique", 0, "case_sensitive", "attribute")
-	return r.generator(func() func() (any, bool) {
+	return r.generator(v, func() func() (any, bool) {
 		key, next, seen := r.keyOf(b[1], b[0]), r.iterate(v), NewDict()
 		return func() (any, bool) {
 			for {
@@ -580,7 +580,7 @@ func indent(r *run, v any, a args) any {
 
 func itemsOf(r *run, v any, a args) any {
 	a.bind(r, "items", 0)
-	return r.generator(func() func() (any, bool) {
+	return r.generator(v, func() func() (any, bool) {
 		switch v := v.(type) {
 		case *undefined:
 			return counted(0, nil)
@@ -628,7 +628,7 @@ func mapFilter(r *run, v any, a args) any {
 
 // lazily changes or drops the elements of v as they are read; what does so is prepared when the first is.
 func (r *run) lazily(v any, prepare func() func(any) (any, bool)) *iterator {
-	return r.generator(func() func() (any, bool) {
+	return r.generator(v, func() func() (any, bool) {
 		if !r.truth(v) {
 			return counted(0, nil)
 		}

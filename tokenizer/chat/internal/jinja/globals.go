@@ -33,9 +33,7 @@ func strftimeNow(r *run, a args) any {
 }
 
 func makeRange(r *run, a args) any {
-	if len(a.names) > 0 {
-		r.fail("range() takes no keyword arguments")
-	}
+	a.positional(r, "range")
 	b := a.bind(r, "range", 1, "start", "stop", "step")
 	n := [3]int64{0, 0, 1}
 	for i, v := range b {

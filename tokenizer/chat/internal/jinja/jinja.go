@@ -23,10 +23,11 @@ const (
 	textLimit  = 16 << 20 // bytes of the output or of any string, plus textFactor times In
 	textFactor = 4
 	allocTimes = 8       // bytes of all values made in one rendering, as a multiple of the limit of a text
-	stepLimit  = 4 << 20 // evaluations, plus stepFactor times In
-	stepFactor = 64
+	stepLimit  = 2 << 20 // evaluations, plus stepFactor times In
+	stepFactor = 8
 	callDepth  = 200     // macros within macros
-	valueDepth = 500     // lists within lists
+	valueDepth = 500     // lists within lists, generators over generators
+	maxNamed   = 1000    // named arguments of a call, and those a macro takes
 	bigBits    = 1 << 17 // of an integer
 	maxDigits  = 4300    // of an integer that is written or read, as in Python
 	maxRange   = 100_000 // elements of range(), as in Jinja's sandbox

@@ -319,6 +319,9 @@ func (r *run) repeat(seq, times any) (any, bool) {
 	if _, ok := asBig(times); !ok {
 		return nil, false
 	}
+	if _, ok := times.(*big.Int); ok {
+		r.fail("cannot fit 'int' into an index-sized integer")
+	}
 	n := max(r.index(times, "*"), 0)
 	switch seq := seq.(type) {
 	case string, markup:

@@ -459,6 +459,9 @@ func (p *parser) signature(m *macroDef) {
 		name := p.name()
 		p.assignable(name, line)
 		p.frame.names[name] = false
+		if len(m.params) == maxNamed {
+			p.fail(line, "a macro with more than %d arguments", maxNamed)
+		}
 		if slices.ContainsFunc(m.params, func(q param) bool { return q.name == name }) {
 			p.fail(line, "the argument %q is there twice", name)
 		}
@@ -982,6 +985,9 @@ func (p *parser) args() argList {
 			check(a.dynNamed == nil)
 			p.next()
 			p.next()
+			if len(a.names) == maxNamed {
+				p.fail(t.line, "a call with more than %d named arguments", maxNamed)
+			}
 			if slices.Contains(a.names, t.text) {
 				p.fail(t.line, "the argument %q is there twice", t.text)
 			}

@@ -79,7 +79,10 @@ type scope struct {
 	frame  *frame
 	names  []string
 	values []any
+	index  map[string]int // once there are many
 }
+
+const namesIndexedFrom = 17
 
 func newScope(outer *scope, f *frame) *scope {
 	s := &scope{outer: outer, frame: f}
@@ -90,6 +93,7 @@ func newScope(outer *scope, f *frame) *scope {
 // reset forgets all variables.
 func (s *scope) reset() {
 	s.names, s.values = s.names[:0], s.values[:0]
+	clear(s.index)
 	for _, name := range s.frame.own {
 		s.set(name, &undefined{name: name})
 	}
@@ -97,21 +101,42 @@ func (s *scope) reset() {
 
 func (s *scope) get(name string) (any, bool) {
 	for ; s != nil; s = s.outer {
-		for i, n := range s.names {
-			if n == name {
-				return s.values[i], true
-			}
+		if i := s.find(name); i >= 0 {
+			return s.values[i], true
 		}
 	}
 	return nil, false
 }
 
-func (s *scope) set(name string, v any) {
+// find returns the place of a name in this scope, or -1.
+func (s *scope) find(name string) int {
+	if s.index != nil {
+		if i, ok := s.index[name]; ok {
+			return i
+		}
+		return -1
+	}
 	for i, n := range s.names {
 		if n == name {
-			s.values[i] = v
-			return
+			return i
 		}
 	}
+	return -1
+}
+
+func (s *scope) set(name string, v any) {
+	if i := s.find(name); i >= 0 {
+		s.values[i] = v
+		return
+	}
 	s.names, s.values = append(s.names, name), append(s.values, v)
+	switch {
+	case s.index != nil:
+		s.index[name] = len(s.names) - 1
+	case len(s.names) == namesIndexedFrom:
+		s.index = make(map[string]int, 2*namesIndexedFrom)
+		for i, n := range s.names {
+			s.index[n] = i
+		}
+	}
 }

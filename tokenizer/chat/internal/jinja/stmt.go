@@ -206,7 +206,7 @@ func (f *forLoop) exec(r *run, s *scope) flow {
 }
 
 func (f *forLoop) loop(r *run, s *scope, over any, depth int) {
-	l := &loop{r: r, over: over, next: r.iterate(over), index: -1, depth: depth}
+	l := &loop{r: r, over: over, next: r.iterate(over), index: -1, depth: depth, nesting: r.over(over)}
 	if f.test != nil {
 		l.over, l.next = nil, f.filter(r, s, l.next)
 	}
@@ -274,6 +274,7 @@ type loop struct {
 	next    func() (any, bool) // its elements
 	index   int                // from 0
 	depth   int                // of a recursive loop, from 0
+	nesting int                // generators and loops that it reads through
 	recurse func(over any) any
 
 	before, current, after any

@@ -243,6 +243,9 @@ func (r *run) stringMethod(of any, name string, m stringFunc, a args) any {
 	if name == "format" {
 		return like(of, r.format(s, a))
 	}
+	if !slices.Contains([]string{"split", "rsplit", "splitlines", "expandtabs"}, name) {
+		a.positional(r, name)
+	}
 	b := a.bind(r, name, m.required, m.names...)
 	_, safe := of.(markup)
 	escapes := !slices.Contains([]string{"split", "rsplit", "splitlines", "startswith", "endswith", "find", "rfind",

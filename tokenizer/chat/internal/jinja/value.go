@@ -93,8 +93,24 @@ func (v *view) at(i int) any {
 
 // iterator gives its elements once.
 type iterator struct {
-	kind string // Python's name of its type
-	next func() (any, bool)
+	kind  string // Python's name of its type
+	next  func() (any, bool)
+	depth int // generators that it reads through
+}
+
+// over returns how many generators something that reads v reads through.
+func (r *run) over(v any) int {
+	depth := 0
+	switch v := v.(type) {
+	case *iterator:
+		depth = v.depth
+	case *loop:
+		depth = v.nesting
+	}
+	if depth >= valueDepth {
+		r.fail("generators are nested deeper than %d", valueDepth)
+	}
+	return depth + 1
 }
 
 type function struct {
@@ -182,7 +198,7 @@ func (d *Dict) set(hash, key, v any) {
 
 // put is set for a key that a template chose.
 func (r *run) put(d *Dict, key, v any) {
-	r.alloc(96)
+	r.alloc(192)
 	d.set(r.hash(key), key, v)
 }
 
@@ -365,14 +381,7 @@ func (r *run) iterate(v any) func() (any, bool) {
 	case string:
 		return characters(v)
 	case markup:
-		next := characters(string(v))
-		return func() (any, bool) {
-			c, ok := next()
-			if ok {
-				c = markup(c.(string))
-			}
-			return c, ok
-		}
+		return characters(string(v))
 	case *List:
 		return v.iterate()
 	case *tuple:
@@ -442,7 +451,7 @@ func (r *run) elements(v any, limit int) []any {
 			break
 		}
 		r.step(1)
-		r.alloc(32)
+		r.alloc(96)
 		all = append(all, e)
 	}
 	return all
