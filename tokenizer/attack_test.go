@@ -408,6 +408,8 @@ func TestStepsAreBounded(t *testing.T) {
 		{"many steps", normal(list(65, replace("a", "b"))), "65 normalizers, 0 pre-tokenizers and 1 decoders, at most 64 of each are plausible"},
 		{"many nested steps", normal(list(9, `{"type":"Sequence","normalizers":[`+list(8, replace("a", "b"))+`]}`)), "72 normalizers"},
 		{"many words", words(list(65, `{"type":"WhitespaceSplit"}`)), "65 pre-tokenizers"},
+		{"long expressions", words(list(3, `{"type":"Split","pattern":{"Regex":"a{500}"},"behavior":"Removed"}`)),
+			"the regular expressions have 1506 steps, at most 1024 are plausible"},
 		{"decoders", `"decoder": {"type":"Sequence","decoders":[` + list(11, replace("a", "aa")) + `]}`, "the decoder can make a token more than 1024 times as long"},
 		{"many decoders", `"decoder": {"type":"Sequence","decoders":[` + list(65, `{"type":"Fuse"}`) + `]}`, "65 decoders"},
 		{"a step of much text", `"normalizer": {"x":"` + strings.Repeat("x", maxStep) + `"}`, "normalizer: 1048584 bytes, at most 1048576 are plausible"},

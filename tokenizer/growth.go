@@ -11,20 +11,20 @@ const (
 
 // checkGrowth refuses steps that could make text too long, or are too many.
 func (b *builder) checkGrowth() error {
-	before, parts := measure(b.normalize)
-	words, more := measure(b.words)
-	switch {
-	case parts > maxParts || more > maxParts || len(b.decoders) > maxParts:
-		return fmt.Errorf("%s: %d normalizers, %d pre-tokenizers and %d decoders, at most %d of each are plausible",
-			b.file, parts, more, len(b.decoders), maxParts)
-	case times(before, words) > maxGrowth:
-		return fmt.Errorf("%s: the normalizer and the pre-tokenizer can make a text more than %d times as long", b.file, maxGrowth)
-	}
-	after := 1
+	before, words := measure(b.normalize), measure(b.words)
+	after := measured{growth: 1, parts: len(b.decoders)}
 	for _, d := range b.decoders {
-		after = times(after, max(d.growth, 1))
+		after.growth = times(after.growth, max(d.growth, 1))
 	}
-	if after > maxGrowth {
+	switch {
+	case max(before.parts, words.parts, after.parts) > maxParts:
+		return fmt.Errorf("%s: %d normalizers, %d pre-tokenizers and %d decoders, at most %d of each are plausible",
+			b.file, before.parts, words.parts, after.parts, maxParts)
+	case before.code+words.code > 2*maxCode:
+		return fmt.Errorf("%s: the regular expressions have %d steps, at most %d are plausible", b.file, before.code+words.code, 2*maxCode)
+	case times(before.growth, words.growth) > maxGrowth:
+		return fmt.Errorf("%s: the normalizer and the pre-tokenizer can make a text more than %d times as long", b.file, maxGrowth)
+	case after.growth > maxGrowth:
 		return fmt.Errorf("%s: the decoder can make a token more than %d times as long", b.file, maxGrowth)
 	}
 	return nil
@@ -33,38 +33,53 @@ func (b *builder) checkGrowth() error {
 // times multiplies without overflow: what is above maxGrowth is only that.
 func times(a, b int) int { return min(min(a, maxGrowth+1)*min(b, maxGrowth+1), maxGrowth+1) }
 
-// measure returns how many times as long a step can make a text, and how many parts it has.
-func measure(step any) (growth, parts int) {
+// measured is what a step can do.
+type measured struct {
+	growth int // how many times as long it can make a text
+	parts  int // it has
+	code   int // steps of its regular expressions
+}
+
+func measure(step any) measured {
 	switch s := step.(type) {
 	case normalizers:
 		return measureAll(s)
 	case preTokenizers:
 		return measureAll(s)
 	case prepend: // a text may be of one byte
-		return 1 + len(s), 1
+		return measured{1 + len(s), 1, 0}
 	case replace:
-		return s.growth(), 1
+		return measured{s.growth(), 1, codeOf(s.pattern)}
 	case unicodeForm:
-		return 11, 1 // U+FDFA in NFKC; the other forms make less of any character
+		return measured{11, 1, 0} // U+FDFA in NFKC; the other forms make less of any character
 	case spaceRules:
-		return s.growth(), 1
+		return measured{s.growth(), 1, 0}
 	case byteLevel: // a byte becomes a character of two bytes; so does the space in front
-		return 4, 1
+		return measured{4, 1, 0}
 	case spaceMark:
-		return 2 * len(s.mark), 1
+		return measured{2 * len(s.mark), 1, 0}
+	case split:
+		return measured{1, 1, codeOf(s.pattern)}
 	case nil:
-		return 1, 0
+		return measured{1, 0, 0}
 	}
-	return 1, 1
+	return measured{1, 1, 0}
 }
 
-func measureAll[T any](steps []T) (growth, parts int) {
-	growth = 1
+func measureAll[T any](steps []T) measured {
+	all := measured{growth: 1}
 	for _, s := range steps {
-		g, n := measure(s)
-		growth, parts = times(growth, g), parts+n
+		m := measure(s)
+		all = measured{times(all.growth, m.growth), all.parts + m.parts, all.code + m.code}
 	}
-	return growth, parts
+	return all
+}
+
+func codeOf(p pattern) int {
+	if e, ok := p.(*expression); ok {
+		return len(e.code)
+	}
+	return 0
 }
 
 // growth returns how many times as long the replacements can make a text: a match has one byte at least.

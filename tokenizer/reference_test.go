@@ -188,7 +188,7 @@ func checkEnd(t *testing.T, what string, end func() (int32, bool), want *int32) 
 }
 
 func TestConcurrentUse(t *testing.T) {
-	for _, name := range []string{"sp", "llama3"} {
+	for _, name := range []string{"sp", "llama3", "regex"} {
 		tok := loadSmall(t, name)
 		var cases []encodeCase
 		readJSON(t, data(t, name+".encode.json"), &cases)

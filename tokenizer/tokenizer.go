@@ -4,8 +4,17 @@
 // byte fallback (LLaMA 1 and 2, Mistral) and byte-level BPE (LLaMA 3, GPT-2). Text goes through four steps, each
 // optional but the last: added tokens are cut out, the rest is normalised, cut into words, and each word becomes ids.
 //
-// tokenizer.json is the authority: Transformers 5 replaces its normalizer for tokenizer_class LlamaTokenizer by a rule
-// of its own, Transformers 4 and PreTrainedTokenizerFast follow the file, and so does this package.
+// The same vocabulary gives the same ids in every form: tokenizer.json, SentencePiece's tokenizer.model, tiktoken's
+// tokenizer.model, GGUF. tokenizer.json is the authority, and where other libraries differ the others follow what
+// Transformers 4 makes of them. Special tokens in text become their ids, which SentencePiece and tiktoken do only when
+// asked. After such a token a SentencePiece vocabulary gets another dummy space ("legacy"), unless tokenizer_config.json
+// says otherwise. The order of merges is that of LLaMA's tokenizer.json. Rules for characters and for white space in a
+// SentencePiece model, which Transformers ignores for LLaMA, are applied as SentencePiece does. Transformers 5 replaces
+// the normalizer of a tokenizer.json for tokenizer_class LlamaTokenizer by a rule of its own; this package does not.
+//
+// Files are read as what strangers wrote: nothing in them makes loading or encoding panic, hang or allocate without bound.
+// Loading takes at most 32 times the bytes of the file and a few MB, files larger than 64 MiB are refused (of a GGUF file only the
+// metadata counts), and a text becomes at most 1024 times as long on its way to the model.
 package tokenizer
 
 import (
@@ -49,7 +58,8 @@ func (t *Tokenizer) Encode(text string) []int32 { return t.encode(text, atStart)
 
 // EncodeWithSpecial returns the ids of text with the special tokens around it that the post-processor of tokenizer.json
 // puts there, even if the text brings them along: what Transformers gives with add_special_tokens. As in Transformers,
-// add_bos_token and add_eos_token of tokenizer_config.json mean nothing beside a tokenizer.json.
+// add_bos_token and add_eos_token of tokenizer_config.json mean nothing beside a tokenizer.json. In the other forms it is
+// BOS, unless these or the keys of a GGUF file say otherwise.
 func (t *Tokenizer) EncodeWithSpecial(text string) []int32 {
 	return slices.Concat(t.frame.before, t.Encode(text), t.frame.after)
 }
@@ -109,8 +119,10 @@ func (t *Tokenizer) ID(token string) (int32, bool) {
 // VocabSize returns the highest id of any token, added ones included, plus one.
 func (t *Tokenizer) VocabSize() int { return t.size }
 
-// BOS returns the id of the token that begins a sequence. It comes from tokenizer_config.json, else from
-// tokenizer.json's post-processor, else from config.json.
+// BOS returns the id of the token that begins a sequence. It comes from tokenizer_config.json, else from the
+// post-processor of tokenizer.json, the trainer_spec of a SentencePiece model or the keys of a GGUF file, else from
+// generation_config.json or config.json; LLaMA 3's is known. There is none where add_bos_token is false beside a
+// tokenizer.model or in a GGUF file.
 func (t *Tokenizer) BOS() (int32, bool) { return t.bos, t.bos != none }
 
 // EOS returns the id of the token that ends a sequence, from the same places as BOS.
@@ -120,7 +132,7 @@ func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos != none }
 func (t *Tokenizer) Special(id int32) bool { return t.added.byID[id].Special }
 
 // Files returns the paths of the tokenizer's files: those it was read from and those beside them that other tools
-// read. Copied into another checkpoint they make the same tokenizer.
+// read. Copied into another checkpoint they make the same tokenizer. Of a GGUF file it is that file, weights and all.
 func (t *Tokenizer) Files() []string { return slices.Clone(t.files) }
 
 // Warnings returns what was odd about the files but did not keep them from being used.
