@@ -104,6 +104,51 @@ func acrossNEONBF16x8(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, la
 //go:noescape
 func acrossNEONBF16x4(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lanes, width, k int)
 
+// transposeNEONNF4: packs k places, a multiple of 16, of 4 rows of NF4 as float32.
+//
+//go:noescape
+func transposeNEONNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// acrossNEONNF4: packs k rows of 16 columns of NF4 as float32.
+//
+//go:noescape
+func acrossNEONNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// transposeNEONInt8: packs k places, a multiple of 16, of 4 rows of Int8 as float32.
+//
+//go:noescape
+func transposeNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// acrossNEONInt8: packs k rows of 16 columns of Int8 as float32.
+//
+//go:noescape
+func acrossNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
+
+// dotNEONF32: adds the products of k places, a multiple of 8, of 16 rows of F32 with one row of x, or 4, F32.
+//
+//go:noescape
+func dotNEONF32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+
+// dotNEONF16: adds the products of k places, a multiple of 8, of 16 rows of F16 with one row of x, or 4, F32.
+//
+//go:noescape
+func dotNEONF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+
+// dotNEONBF16: adds the products of k places, a multiple of 8, of 16 rows of BF16 with one row of x, or 4, F32.
+//
+//go:noescape
+func dotNEONBF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+
+// dotNEONNF4: adds the products of k places, a multiple of 16, of 16 rows of NF4 with one row of x, or 4, F32.
+//
+//go:noescape
+func dotNEONNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+
+// dotNEONInt8: adds the products of k places, a multiple of 16, of 16 rows of Int8 with one row of x, or 4, F32.
+//
+//go:noescape
+func dotNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+
 // roundNEON: rounds n float32, a multiple of 16, to bfloat16 numbers: to nearest even; a NaN stays one.
 //
 //go:noescape

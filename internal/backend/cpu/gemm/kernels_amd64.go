@@ -33,10 +33,6 @@ func multiplyAVX512(t *tileProduct, f format) {
 
 func multiplyAVX2(t *tileProduct, _ format) { multiply2[t.rows](t) }
 
-// packer is what the assembly packs with: k places of lanes lanes of src, whose rows (lanes or places) are ld bytes
-// apart, to steps that are stride bytes apart and of which width lanes are written.
-type packer func(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lanes, width, k int)
-
 var (
 	transpose512 = byType(transpose512F32, transpose512F16, transpose512BF16)
 	pairs512     = byType(transposePairs512F32, transposePairs512F16, transposePairs512BF16)
@@ -101,10 +97,6 @@ func packAVX2(dst unsafe.Pointer, width int, src operand, lanes, k int, f format
 	}
 }
 
-// unpacker is what the assembly packs quantised panels with: k places of lanes lanes of src, whose rows are ld bytes
-// apart, and their scales lds bytes, from place at of a block on, to steps that are stride bytes apart.
-type unpacker func(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
-
 var (
 	unpackRows512   = byFormat(transpose512NF4, transpose512Int8)
 	unpackPairs512  = byFormat(transposePairs512NF4, transposePairs512Int8)
@@ -146,13 +138,6 @@ func unpackAVX2(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f forma
 	if f == roundedF32 {
 		round2(dst, roundUp(k, stepAlign)*16)
 	}
-}
-
-// unpack calls the assembly for the rows from row on.
-func (c codes) unpack(call unpacker, dst unsafe.Pointer, width, row, lanes, k int) {
-	c = c.at(row, 0)
-	src, ld := c.first()
-	call(src, ld, c.scales, 4*c.perRow, c.col%quant.Block, dst, 4*width, lanes, k)
 }
 
 func scalesAVX(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int) {

@@ -4,10 +4,12 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // neonKernels do with FMLA what the AVX kernels do with VFMADD231PS, in the same order.
-var neonKernels = kernels{name: "neon", rows: 6, cols: 16, pack: packNEON, multiply: func(t *tileProduct, _ format) { multiplyNEON[t.rows](t) }}
+var neonKernels = kernels{name: "neon", rows: 6, cols: 16, pack: packNEON, unpack: unpackNEON, scales: scalesGo, dot: dotNEON,
+	multiply: func(t *tileProduct, _ format) { multiplyNEON[t.rows](t) }}
 
 func kernelsOf(s set) *kernels {
 	if s == neon {
@@ -15,10 +17,6 @@ func kernelsOf(s set) *kernels {
 	}
 	return &goKernels
 }
-
-// packer is what the assembly packs with: k places of lanes lanes of src, whose rows (lanes or places) are ld bytes
-// apart, to steps that are stride bytes apart. width is not used.
-type packer func(src unsafe.Pointer, ld int, dst unsafe.Pointer, stride, lanes, width, k int)
 
 type packers [numeric.BF16 + 1]packer
 
@@ -60,5 +58,49 @@ func packNEON(dst unsafe.Pointer, width int, src operand, lanes, k int, f format
 	}
 	if f == roundedF32 && src.dtype != numeric.BF16 {
 		roundNEON(dst, roundUp(k, stepAlign)*width)
+	}
+}
+
+var (
+	unpackRowsNEON   = [...]unpacker{quant.NF4: transposeNEONNF4, quant.Int8: transposeNEONInt8}
+	unpackAcrossNEON = [...]unpacker{quant.NF4: acrossNEONNF4, quant.Int8: acrossNEONInt8}
+)
+
+func unpackNEON(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format) {
+	if forward {
+		for l := 0; l < lanes; l += 4 {
+			c.unpack(unpackRowsNEON[c.m.Format], unsafe.Add(dst, 4*l), 16, l, min(4, lanes-l), k)
+		}
+	} else {
+		c.unpack(unpackAcrossNEON[c.m.Format], dst, 16, 0, lanes, k)
+	}
+	if f == roundedF32 {
+		roundNEON(dst, roundUp(k, stepAlign)*16)
+	}
+}
+
+// scalesGo decodes one scale for 64 codes: plain Go does.
+func scalesGo(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int) {
+	scales := unsafe.Slice((*float32)(dst), n*rows)
+	for r := range rows {
+		for i := range n {
+			scales[r*n+i] = m.Scale(first + r*perRow + i)
+		}
+	}
+}
+
+var (
+	dotsNEON      = [...]dotKernel{numeric.F32: dotNEONF32, numeric.F16: dotNEONF16, numeric.BF16: dotNEONBF16}
+	quantDotsNEON = [...]dotKernel{quant.NF4: dotNEONNF4, quant.Int8: dotNEONInt8}
+)
+
+func dotNEON(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+	switch {
+	case f == roundedF32 && d != numeric.BF16: // nothing rounds what is not stored
+		return nil, 0
+	case q != quant.None:
+		return quantDotsNEON[q], 16
+	default:
+		return dotsNEON[d], 8
 	}
 }

@@ -51,6 +51,7 @@ var (
 	FCMGT = Three{op{"FCMGT.S4", 0x6ea0e400}} // the second source is greater
 	FADDD = Three{op{"FADD.D2", 0x4e60d400}}
 	FMULD = Three{op{"FMUL.D2", 0x6e60dc00}}
+	USHL  = Three{op{"USHL.B16", 0x6e204400}} // bytes of the second source to the left, or to the right by negative ones
 )
 
 // On encodes the instruction for vector registers, with a comment that names it.

@@ -32,6 +32,7 @@ func TestEncodings(t *testing.T) {
 		{FCMGT.On(21, 9, 30), "6eb5e53e"},
 		{FADDD.On(21, 9, 30), "4e75d53e"},
 		{FMULD.On(21, 9, 30), "6e75dd3e"},
+		{USHL.On(21, 9, 30), "6e35453e"},
 		{FMLALane(29, 0, 17, 3), "4f9d1223"},
 		{FMLALane(29, 1, 17, 3), "4fbd1223"},
 		{FMLALane(29, 2, 17, 3), "4f9d1a23"},

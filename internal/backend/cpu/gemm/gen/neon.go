@@ -31,7 +31,15 @@ func generateNEON() (code, decl []byte, err error) {
 			a.acrossNEON(d, n)
 		}
 	}
+	for _, q := range quantisedFormats {
+		a.unpackRowsNEON(q)
+		a.unpackAcrossNEON(q)
+	}
+	for _, s := range sources() {
+		a.dotNEON(s)
+	}
 	a.roundNEON()
+	a.planes()
 	a.list("multiplyNEON", rowsNEON, nameNEON)
 	return a.files()
 }
