@@ -345,6 +345,7 @@ func TestGGUFAttacks(t *testing.T) {
 		{"a merge of one", levelled, change{ggml + "merges": []string{"ab"}}, `tokenizer.ggml.merges[0]: want two tokens, got "ab"`},
 		{"a merge of the unknown", levelled, change{ggml + "merges": []string{"a b", "a zz"}}, `tokenizer.ggml.merges[1]: "zz" is not among the tokens`},
 		{"a merge to the unknown", levelled, change{ggml + "merges": []string{"b a"}}, `tokenizer.ggml.merges[0]: "ba" is not among the tokens`},
+		{"a merge with nothing", levelled, change{ggml + "merges": []string{" a"}}, `tokenizer.ggml.merges[0]: "" is not among the tokens`},
 		{"a merge of three", levelled, change{ggml + "merges": []string{"a b b"}}, `tokenizer.ggml.merges[0]: "b b" is not among the tokens`},
 		{"many bad merges", levelled, change{ggml + "merges": strings.Split(strings.Repeat("zz x,", 99_999)+"zz x", ",")}, "and 99992 more"},
 		{"a token twice", levelled, change{ggml + "tokens": append(alphabet(), "ab", "ab")}, `tokenizer.ggml.tokens[257] is "ab", as is [256]`},
@@ -470,6 +471,18 @@ func TestFileSizes(t *testing.T) {
 		"the added tokens have 8389120 bytes, at most 8388608 are plausible")
 	wrong := strings.TrimSuffix(strings.Repeat("\"a\"\n,", 1_000_000), ",")
 	refused(t, "tokenizer.json", minimal(badModel+`[`+wrong+`]`), "and 999992 more")
+}
+
+// TestMergesThatCycle merges tokens with one that is empty, which makes the same token again and again.
+func TestMergesThatCycle(t *testing.T) {
+	file := minimal(`"vocab": {"": 0, "a": 1, "b": 2}, "unk_token": "b", "merges": [["", "a"], ["a", ""], ["", ""]]`)
+	tok, err := Load(writeFiles(t, map[string]string{"tokenizer.json": file}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(tok.Encode("aaba")); got != "[1 1 2 1]" {
+		t.Errorf("got %s", got)
+	}
 }
 
 // TestAddedTokensOfSpaces strips the white space around tokens that are white space themselves.
