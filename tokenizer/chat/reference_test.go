@@ -17,7 +17,8 @@ import (
 type renderCase struct {
 	Template string
 	Source   string
-	Name     string
+	Name     string // of the conversation, in testdata/chat
+	Setting  int    // testdata/chat: which of the arguments
 	Messages []json.RawMessage
 	Kwargs   map[string]json.RawMessage
 	Output   *string
@@ -110,8 +111,10 @@ func TestOwnRenderings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var file struct {
-		Data  map[string]json.RawMessage
-		Cases []renderCase
+		Data          map[string]json.RawMessage
+		Conversations map[string][]json.RawMessage
+		Settings      []map[string]json.RawMessage
+		Cases         []renderCase
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
 		t.Fatal(err)
@@ -123,6 +126,7 @@ func TestOwnRenderings(t *testing.T) {
 			c.check(t, c.Source)
 			continue
 		}
+		c.Messages, c.Kwargs = file.Conversations[c.Name], file.Settings[c.Setting]
 		source, err := os.ReadFile(filepath.Join(dir, c.Template))
 		if err != nil {
 			t.Fatal(err)

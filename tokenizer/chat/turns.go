@@ -55,25 +55,34 @@ type learnt struct{ start, end, message int }
 // turn is the range of the rendering that belongs to a message.
 type turn struct{ start, end int }
 
-// turns returns the turns that the run of the template tells. A message whose text is in several places has none.
+// turns returns the turns that the run of the template tells. A message whose text is in several places has none; white
+// space beside a text does not count.
 func turns(out jinja.Output) map[int]turn {
 	all := map[int]turn{}
-	several := map[int]bool{}
+	several := map[int]bool{-1: true} // what no message wrote
+	blank := func(t turn) bool { return strings.TrimSpace(out.Text[t.start:t.end]) == "" }
 	for i, p := range out.Parts {
-		end := len(out.Text)
-		if i+1 < len(out.Parts) {
-			end = out.Parts[i+1].Start
-		}
-		if _, ok := all[p.Message]; ok {
+		t := turn{p.Start, partEnd(out, i)}
+		other, ok := all[p.Message]
+		switch {
+		case !ok || blank(other):
+			all[p.Message] = t
+		case !blank(t):
 			several[p.Message] = true
 		}
-		all[p.Message] = turn{p.Start, end}
 	}
-	delete(all, -1)
 	for m := range several {
 		delete(all, m)
 	}
 	return all
+}
+
+// partEnd is where a part ends.
+func partEnd(out jinja.Output, i int) int {
+	if i+1 < len(out.Parts) {
+		return out.Parts[i+1].Start
+	}
+	return len(out.Text)
 }
 
 // finder finds the answers in a rendering.
@@ -156,10 +165,7 @@ func (f *finder) turn(i int) (turn, bool, error) {
 // error.
 func (f *finder) try(messages []*jinja.Dict, prompt bool) (jinja.Output, bool, error) {
 	out, err := f.render(f.ctx, messages, prompt)
-	if f.ctx.Err() != nil {
-		return out, false, err
-	}
-	return out, err == nil, nil
+	return out, err == nil, f.ctx.Err()
 }
 
 // answer returns where in its turn the assistant's answer begins.
@@ -273,21 +279,22 @@ func (f *finder) spans(all []learnt) (spans []Span) {
 			spans = append(spans, Span{f.whole.Text[start:end], message, assistant})
 		}
 	}
-	upTo := func(from, to int) {
-		for i, p := range f.whole.Parts {
-			end := len(f.whole.Text)
-			if i+1 < len(f.whole.Parts) {
-				end = f.whole.Parts[i+1].Start
+	slices.SortFunc(all, func(a, b learnt) int { return a.start - b.start })
+	at, part := 0, 0
+	upTo := func(to int) { // what is not learnt
+		for ; at < to; part++ {
+			end := min(partEnd(f.whole, part), to)
+			add(at, end, f.whole.Parts[part].Message, false)
+			if at = max(at, end); at == to && end < partEnd(f.whole, part) {
+				return
 			}
-			add(max(p.Start, from), min(end, to), p.Message, false)
 		}
 	}
-	at := 0
 	for _, l := range all {
-		upTo(at, l.start)
+		upTo(l.start)
 		add(l.start, l.end, l.message, true)
 		at = l.end
 	}
-	upTo(at, len(f.whole.Text))
+	upTo(len(f.whole.Text))
 	return spans
 }

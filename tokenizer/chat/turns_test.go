@@ -284,6 +284,8 @@ func TestTurnsOfOtherTemplates(t *testing.T) {
 		{"content in parts", "{% for m in messages %}<{{ m.role }}>{% for p in m.content %}{{ p.text }}{% endfor %}<end>{% endfor %}", parts, map[int]string{1: "a<end>"}, ""},
 		{"generation in a macro", "{% macro f(m) %}{% generation %}{{ m.content }}<end>{% endgeneration %}{% endmacro %}{% for m in messages %}<{{ m.role }}>{{ f(m) }}{% endfor %}", in, map[int]string{1: "a<end>", 3: "b<end>"}, ""},
 		{"generation without the end", "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}<end>{% else %}{{ m.content }}{% endif %}{% endfor %}", in, map[int]string{1: "a", 3: "b"}, ""},
+		{"the last message first", "{% for m in messages|reverse %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}", in, map[int]string{1: "a<end>", 3: "b<end>"}, ""},
+		{"white space in another loop", "{% for m in messages %}  {% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}", in, map[int]string{1: "a<end>", 3: "b<end>"}, ""},
 		{"an answer that is dropped", "{% for m in messages %}{% if not loop.last %}<{{ m.role }}>{{ m.content }}<end>{% endif %}{% endfor %}", in, nil, "chat: message 3: the template does not tell which text belongs to it"},
 		{"the last answer alone", "{{ messages[-1].content }}", in, nil, "chat: message 1: the template does not tell which text belongs to it"},
 		{"answers twice", "{% for m in messages %}{{ m.content }};{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}", in, nil, "chat: message 1: the template does not tell which text belongs to it"},

@@ -122,10 +122,15 @@ func (captured) eval(_ *run, s *scope) any {
 	return v
 }
 
-// captureBody runs a body with variables of its own and applies filters to what it writes.
-func (r *run) captureBody(s *scope, body []stmt, f *frame, filters expr) any {
-	text := r.capture(func() { r.body(newScope(s, f), body) })
-	return filters.eval(r, &scope{outer: s, frame: f, names: []string{capturedName}, values: []any{text}})
+// captureBody runs a body with variables of its own and applies filters to what it writes; a body that leaves the loop
+// around it writes nothing.
+func (r *run) captureBody(s *scope, body []stmt, f *frame, filters expr) (any, flow) {
+	how := flowNext
+	text := r.capture(func() { how = r.body(newScope(s, f), body) })
+	if how != flowNext {
+		return nil, how
+	}
+	return filters.eval(r, &scope{outer: s, frame: f, names: []string{capturedName}, values: []any{text}}), flowNext
 }
 
 type setBlock struct {
@@ -136,7 +141,10 @@ type setBlock struct {
 }
 
 func (b *setBlock) exec(r *run, s *scope) flow {
-	v := r.captureBody(s, b.body, b.frame, b.value)
+	v, how := r.captureBody(s, b.body, b.frame, b.value)
+	if how != flowNext {
+		return how
+	}
 	r.line = b.line
 	r.assign(s, b.target, v)
 	return flowNext
@@ -150,7 +158,10 @@ type filterBlock struct {
 }
 
 func (b *filterBlock) exec(r *run, s *scope) flow {
-	v := r.captureBody(s, b.body, b.frame, b.value)
+	v, how := r.captureBody(s, b.body, b.frame, b.value)
+	if how != flowNext {
+		return how
+	}
 	r.line = b.line
 	r.write(r.str(v))
 	return flowNext
@@ -201,11 +212,11 @@ type forLoop struct {
 func (f *forLoop) exec(r *run, s *scope) flow {
 	v := f.iter.eval(r, s)
 	r.line = f.line
-	f.loop(r, s, v, 0)
-	return flowNext
+	return f.loop(r, s, v, 0)
 }
 
-func (f *forLoop) loop(r *run, s *scope, over any, depth int) {
+// loop runs the body for each element. The flow is what an else does to a loop around this one.
+func (f *forLoop) loop(r *run, s *scope, over any, depth int) flow {
 	l := &loop{r: r, over: over, next: r.iterate(over), index: -1, depth: depth, nesting: r.over(over)}
 	if f.test != nil {
 		l.over, l.next = nil, f.filter(r, s, l.next)
@@ -234,8 +245,9 @@ func (f *forLoop) loop(r *run, s *scope, over any, depth int) {
 	}
 	r.message = message
 	if !ended { // Jinja's else also follows bodies that were all left by break or continue
-		r.body(newScope(s, f.elseFrame), f.orElse)
+		return r.body(newScope(s, f.elseFrame), f.orElse)
 	}
+	return flowNext
 }
 
 // enter notes whose turn of a loop begins.
