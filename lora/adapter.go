@@ -170,6 +170,9 @@ func (a *Adapter) Describe() string {
 // Saved copies the adapter's values out of the model.
 func (a *Adapter) Saved() *Saved {
 	s := &Saved{Config: a.match.Config, Modules: map[string]*LowRank{}, Full: map[string]*Matrix{}}
+	if base := a.m.Base(); base != "none" {
+		s.Base = base
+	}
 	for _, b := range a.branches {
 		t := b.target
 		s.Modules[t.Name] = &LowRank{In: t.In, Out: t.Out, R: t.R, Scale: t.Scale, A: b.a.Values(), B: b.b.Values()}

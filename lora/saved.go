@@ -37,6 +37,9 @@ type Saved struct {
 	Config  Config
 	Modules map[string]*LowRank // by the module's full name
 	Full    map[string]*Matrix  // trained whole, by the module's full name
+	// Base is the format that the linears of the base's layers had in training: "nf4", "int8", or "" for their own. The
+	// card tells it; PEFT has no place for it, so Read does not find it.
+	Base string
 }
 
 // LowRank is a branch: y += Scale * B (A x).

@@ -158,6 +158,9 @@ func (s *Saved) card() []byte {
 		b.WriteString("| scale | alpha / sqrt(rank) |\n")
 	}
 	fmt.Fprintf(&b, "| adapted modules | %d (%s) |\n", len(s.Modules), c.TargetModules)
+	if s.Base != "" {
+		fmt.Fprintf(&b, "| base in training | linears in %s |\n", s.Base)
+	}
 	if len(s.Full) > 0 {
 		fmt.Fprintf(&b, "| trained whole | %v |\n", slices.Sorted(maps.Keys(s.Full)))
 	}

@@ -175,20 +175,14 @@ func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
 		o.Names = append(o.Names, s.Name)
 	}
 	known := len(m.ckpt.Warnings())
-	converted, err := m.ckpt.Unprepared(o)
-	if err == nil {
-		err = m.ckpt.Prepare(ctx, o)
-	}
-	if err != nil {
+	if err := m.ckpt.Prepare(ctx, o); err != nil {
 		return err
 	}
 	m.warnings = append(m.warnings, m.ckpt.Warnings()[known:]...)
 	for t := range m.ckpt.All() {
 		m.mapped += int64(len(t.Data) + len(t.Codes))
 	}
-	if m.ckpt.Cache() == "" {
-		m.mapped -= converted
-	}
+	m.mapped -= m.ckpt.Held()
 	return nil
 }
 
@@ -307,11 +301,11 @@ func (m *Model) Dir() string { return m.dir }
 // Files are the paths of the files with weights.
 func (m *Model) Files() []string { return m.ckpt.Files() }
 
-// Cache is the file of converted weights that is in use; "" where there is none. See Options.CacheDir.
-func (m *Model) Cache() string { return m.ckpt.Cache() }
+// Caches are the files of converted and quantised weights that are in use. See Options.CacheDir.
+func (m *Model) Caches() []string { return m.ckpt.Caches() }
 
-// CacheVerified reports whether that file was found and compared with all that it is made of: Options.VerifyBase.
-func (m *Model) CacheVerified() bool { return m.ckpt.Verified() }
+// CachesVerified reports whether these were found and compared with all that they are made of: Options.VerifyBase.
+func (m *Model) CachesVerified() bool { return m.ckpt.Verified() }
 
 // Base is the format of the layers' linears: "none" (the checkpoint's), "nf4" or "int8".
 func (m *Model) Base() string { return m.base.String() }

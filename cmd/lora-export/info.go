@@ -63,7 +63,7 @@ func (c *info) Run(_ context.Context, s *cli.Streams) error {
 // description is what is known of a path. Its keys in JSON do not change.
 type description struct {
 	Path   string `json:"path"`
-	Kind   string `json:"kind"`             // checkpoint, adapter, tokenizer, tensors, config
+	Kind   string `json:"kind"`             // checkpoint, adapter, tokenizer, tensors, config, cache
 	Format string `json:"format,omitempty"` // of the weights: safetensors, pickle, meta, gguf
 	// Usable says whether the other commands take it for what it is.
 	Usable      bool     `json:"usable"`
@@ -93,6 +93,7 @@ const (
 	kindTokenizer  = "tokenizer"
 	kindTensors    = "tensors"
 	kindConfig     = "config"
+	kindCache      = "cache"
 )
 
 // newDescription has empty lists, which are [] in JSON.

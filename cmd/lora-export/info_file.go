@@ -14,6 +14,7 @@ import (
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/model/weights"
 )
 
 // describeFile tells of one file, by its beginning and, where that does not say what it is, by its name.
@@ -67,6 +68,10 @@ func describeTensors(path string, all bool) (*description, error) {
 	var err error
 	if d.Format, d.Metadata, err = d.Tensors.addFile(path); err != nil {
 		return nil, err
+	}
+	if holds, ok := weights.DescribeCache(d.Metadata); ok {
+		d.Kind = kindCache
+		d.warn(holds + "; lora-train made it, finds it again by itself, and makes it anew where it is missing")
 	}
 	d.Tensors.finish()
 	return d.finish(), nil

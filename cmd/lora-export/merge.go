@@ -13,9 +13,13 @@ import (
 
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
+	"github.com/biolora/biolora/internal/strictyaml"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/model/weights"
+	"github.com/biolora/biolora/train"
 )
 
 // merge is the command of that name.
@@ -24,6 +28,8 @@ type merge struct {
 	Adapter   string `required:"" placeholder:"DIR" help:"Adapter: a PEFT directory."`
 	Out       string `required:"" placeholder:"DIR" help:"Where the merged checkpoint goes: a new or empty directory."`
 	DType     string `name:"dtype" placeholder:"f32|f16|bf16" enum:",f32,f16,bf16" default:"" help:"Format of all weights. Without it each keeps its own; quantised ones become bf16."`
+	Base      string `name:"base" placeholder:"none|nf4|int8" enum:"none,nf4,int8" default:"none" help:"What an adapter that was trained with lora-train --base is merged into. none: the checkpoint's own weights. nf4, int8: the values that it was trained against; all linears of the layers get these, adapted or not, in the formats that they have."`
+	CacheDir  string `name:"cache-dir" placeholder:"DIR" help:"Where lora-train keeps quantised weights. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 	Overwrite bool   `help:"Write to a directory that is not empty; replaces only what lora-export wrote."`
 }
 
@@ -63,11 +69,7 @@ func (c *merge) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := makePlan(&d.Config, ckpt, updates)
-	if err != nil {
-		return err
-	}
-	copied, err := ckpt.Rewrite(p.changes, dtypes[c.DType].format)
+	p, copied, err := c.plan(ckpt, d, updates)
 	if err != nil {
 		return err
 	}
@@ -79,6 +81,14 @@ func (c *merge) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	out := &output{path: c.Out, overwrite: c.Overwrite}
 	if err := out.check(names, ckpt.Dir(), c.Adapter); err != nil {
 		return err
+	}
+	if c.Base != quant.None.String() {
+		if err := c.quantise(ctx, ckpt, d); err != nil {
+			return err
+		}
+		if p, copied, err = c.plan(ckpt, d, updates); err != nil { // of the values that there are now
+			return err
+		}
 	}
 	err = out.fill(names, func(dir string) error {
 		if err := copied.Write(ctx, dir); err != nil {
@@ -98,10 +108,59 @@ func (c *merge) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	return nil
 }
 
+// plan finds what becomes of the checkpoint's tensors.
+func (c *merge) plan(ckpt *weights.Checkpoint, d *model.Description, updates []update) (*plan, *weights.Rewrite, error) {
+	p, err := makePlan(&d.Config, ckpt, updates)
+	if err != nil {
+		return nil, nil, err
+	}
+	copied, err := ckpt.Rewrite(p.changes, dtypes[c.DType].format)
+	return p, copied, err
+}
+
+// quantise gives the layers' linears the values that they have in a run with this base.
+func (c *merge) quantise(ctx context.Context, ckpt *weights.Checkpoint, d *model.Description) error {
+	f, err := model.ParseBase(c.Base)
+	if err != nil {
+		return err
+	}
+	names := d.Config.Quantised()
+	return ckpt.Prepare(ctx, weights.PrepareOptions{CacheDir: c.CacheDir, Names: names, Quant: f, Quantised: names})
+}
+
+// trainedBase is the base that run.yaml beside an adapter names, or above it where the adapter is a run's best one;
+// "" where there is no such thing.
+func trainedBase(dir string) string {
+	if filepath.Base(dir) == train.BestDir {
+		dir = filepath.Dir(dir)
+	}
+	text, err := regular.ReadFile(filepath.Join(dir, "run.yaml"), strictyaml.MaxBytes)
+	if err != nil {
+		return ""
+	}
+	entries, err := strictyaml.Parse(text)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Key.GetToken().Value != "base" {
+			continue
+		}
+		base, _, _ := strictyaml.Scalar(e.Value)
+		if f, err := model.ParseBase(base); err == nil && f != quant.None {
+			return base
+		}
+	}
+	return ""
+}
+
 // tell says what is not as one might think.
 func (c *merge) tell(stdout io.Writer, ckpt *weights.Checkpoint, untied bool, copies []string) {
 	if untied {
 		fmt.Fprintln(stdout, "embed_tokens and lm_head are two matrices now: both are stored, and tie_word_embeddings is false")
+	}
+	if trained := trainedBase(c.Adapter); trained != "" && trained != c.Base {
+		fmt.Fprintf(stdout, "the adapter was trained on the base in %s: --base %s merges it into the values that it was trained against\n", trained, trained)
 	}
 	tokenizer := func(name string) bool { return name == "tokenizer.json" || name == "tokenizer.model" }
 	if ckpt.Format() == weights.GGUF && !slices.ContainsFunc(copies, tokenizer) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -58,10 +59,10 @@ func (c *conversion) end() {
 func (c *conversion) quantises() bool { return c.base != "" && c.base != "none" }
 
 // summary says where the converted weights are kept, if it was now that they were made or verified.
-func (c *conversion) summary(cache string, verified bool) {
+func (c *conversion) summary(caches []string, verified bool) {
 	what := "converted"
 	switch {
-	case c.done == 0 || cache == "":
+	case c.done == 0 || len(caches) == 0:
 		return
 	case verified:
 		what = "verified"
@@ -69,5 +70,5 @@ func (c *conversion) summary(cache string, verified bool) {
 		what = "quantised to " + c.base + ":"
 	}
 	fmt.Fprintf(c.w, "%s %.1f GB of weights in %.1f s (%.2f GB/s), kept in %s\n",
-		what, gb(c.done), time.Since(c.start).Seconds(), c.rate(), cache)
+		what, gb(c.done), time.Since(c.start).Seconds(), c.rate(), strings.Join(caches, ", "))
 }

@@ -42,7 +42,7 @@ func TestConversion(t *testing.T) {
 		c.progress(4e9, 13e9)
 		c.progress(5e9, 13e9)
 		c.end()
-		c.summary("/cache/file", false)
+		c.summary([]string{"/cache/file"}, false)
 		want := "^converting the weights: 4.0 of 13.0 GB, 0.20 GB/s\n"
 		if terminal {
 			want = "^\rconverting the weights: 4.0 of 13.0 GB, 0.20 GB/s +\n"
@@ -55,8 +55,8 @@ func TestConversion(t *testing.T) {
 	var b strings.Builder
 	c := &conversion{w: &b, start: time.Now()}
 	c.end()
-	c.summary("", false) // nothing was kept
-	c.summary("/found", false)
+	c.summary(nil, false) // nothing was kept
+	c.summary([]string{"/found"}, false)
 	if b.Len() != 0 {
 		t.Errorf("drawn %q of nothing", b.String())
 	}

@@ -122,7 +122,7 @@ func (s *session) openModel(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.summary(s.model.Cache(), s.model.CacheVerified())
+	c.summary(s.model.Caches(), s.model.CachesVerified())
 	s.warnings = append(s.warnings, s.model.Warnings()...)
 	return s.openAdapter()
 }

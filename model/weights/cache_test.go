@@ -76,6 +76,9 @@ func prepare(t *testing.T, dir, form string, o PrepareOptions) (c *Checkpoint, c
 	return c, converted
 }
 
+// cacheOf is the one file of converted tensors; "" without one.
+func cacheOf(c *Checkpoint) string { return strings.Join(c.Caches(), " and ") }
+
 func fileNames(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -94,12 +97,12 @@ func TestCache(t *testing.T) {
 	for _, form := range []string{"quantised", "meta-2", "strided", "f64"} {
 		dir := copyForm(t, form)
 		made, converted := prepare(t, dir, form, PrepareOptions{})
-		if converted == 0 || filepath.Dir(made.Cache()) != filepath.Join(dir, ".biolora") {
-			t.Errorf("%s: %d bytes converted into %q", form, converted, made.Cache())
+		if converted == 0 || filepath.Dir(cacheOf(made)) != filepath.Join(dir, ".biolora") {
+			t.Errorf("%s: %d bytes converted into %q", form, converted, cacheOf(made))
 		}
 		found, converted := prepare(t, dir, form, PrepareOptions{})
-		if converted != 0 || found.Cache() != made.Cache() {
-			t.Errorf("%s: %d bytes were converted once more into %q", form, converted, found.Cache())
+		if converted != 0 || cacheOf(found) != cacheOf(made) {
+			t.Errorf("%s: %d bytes were converted once more into %q", form, converted, cacheOf(found))
 		}
 		// The directory can be moved with its cache.
 		moved := filepath.Join(t.TempDir(), "moved")
@@ -121,8 +124,8 @@ func TestCachesOfBothFormats(t *testing.T) {
 	dir := copyForm(t, "quantised")
 	exact, n1 := prepare(t, dir, "quantised", PrepareOptions{})
 	rounded, n2 := prepare(t, dir, "quantised", PrepareOptions{DType: numeric.BF16})
-	if n1 == 0 || n2 == 0 || n2 > n1*6/10 || exact.Cache() == rounded.Cache() || len(fileNames(t, filepath.Join(dir, ".biolora"))) != 2 {
-		t.Errorf("%d bytes in %s, %d in %s", n1, exact.Cache(), n2, rounded.Cache())
+	if n1 == 0 || n2 == 0 || n2 > n1*6/10 || cacheOf(exact) == cacheOf(rounded) || len(fileNames(t, filepath.Join(dir, ".biolora"))) != 2 {
+		t.Errorf("%d bytes in %s, %d in %s", n1, cacheOf(exact), n2, cacheOf(rounded))
 	}
 	for _, o := range []PrepareOptions{{}, {DType: numeric.BF16}} {
 		if _, n := prepare(t, dir, "quantised", o); n != 0 {
@@ -136,7 +139,7 @@ func TestDamagedCache(t *testing.T) {
 	useCache(t)
 	dir := copyForm(t, "quantised")
 	made, want := prepare(t, dir, "quantised", PrepareOptions{})
-	good, err := os.ReadFile(made.Cache())
+	good, err := os.ReadFile(cacheOf(made))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,12 +159,12 @@ func TestDamagedCache(t *testing.T) {
 		"another key":      []byte(strings.Replace(string(good), f.Metadata()[cacheKeyName], strings.Repeat("0", 64), 1)),
 	}
 	for name, data := range damaged {
-		if err := os.WriteFile(made.Cache(), data, 0o666); err != nil {
+		if err := os.WriteFile(cacheOf(made), data, 0o666); err != nil {
 			t.Fatal(err)
 		}
 		c, n := prepare(t, dir, "quantised", PrepareOptions{})
-		now, err := os.ReadFile(c.Cache())
-		if n != want || c.Cache() != made.Cache() || err != nil || string(now) != string(good) {
+		now, err := os.ReadFile(cacheOf(c))
+		if n != want || cacheOf(c) != cacheOf(made) || err != nil || string(now) != string(good) {
 			t.Errorf("%s: %d bytes converted, want %d; the file is as it was: %v, %v", name, n, want, string(now) == string(good), err)
 		}
 	}
@@ -174,7 +177,7 @@ func TestStaleCache(t *testing.T) {
 	before, _ := prepare(t, dir, "quantised", PrepareOptions{})
 	prepare(t, dir, "quantised", PrepareOptions{DType: numeric.BF16})
 	folder := filepath.Join(dir, ".biolora")
-	prefix := strings.TrimSuffix(filepath.Base(before.Cache()), ".safetensors")
+	prefix := strings.TrimSuffix(filepath.Base(cacheOf(before)), ".safetensors")
 	prefix = prefix[:strings.LastIndex(prefix, "-")+1]
 	for name, age := range map[string]time.Duration{"." + prefix + "1.tmp": 48 * time.Hour, "." + prefix + "2.tmp": 0, "mine.txt": 48 * time.Hour} {
 		writeFile(t, folder, name, "x")
@@ -188,11 +191,11 @@ func TestStaleCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	after, n := prepare(t, dir, "quantised", PrepareOptions{})
-	if n == 0 || after.Cache() == before.Cache() {
-		t.Errorf("%d bytes converted into %s", n, after.Cache())
+	if n == 0 || cacheOf(after) == cacheOf(before) {
+		t.Errorf("%d bytes converted into %s", n, cacheOf(after))
 	}
 	names := fileNames(t, folder)
-	want := []string{"." + prefix + "2.tmp", "mine.txt", filepath.Base(after.Cache())}
+	want := []string{"." + prefix + "2.tmp", "mine.txt", filepath.Base(cacheOf(after))}
 	if len(names) != 4 || slices.ContainsFunc(want, func(n string) bool { return !slices.Contains(names, n) }) {
 		t.Errorf("there is %q, want %q and a cache as BF16", names, want)
 	}
@@ -205,8 +208,8 @@ func TestCachePlaces(t *testing.T) {
 	dir := copyForm(t, "quantised")
 	writeFile(t, dir, ".biolora", "in the way")
 	c, _ := prepare(t, dir, "quantised", PrepareOptions{})
-	if filepath.Dir(c.Cache()) != filepath.Join(user, "biolora") {
-		t.Errorf("made in %s", c.Cache())
+	if filepath.Dir(cacheOf(c)) != filepath.Join(user, "biolora") {
+		t.Errorf("made in %s", cacheOf(c))
 	}
 	if _, n := prepare(t, dir, "quantised", PrepareOptions{}); n != 0 {
 		t.Error("made once more")
@@ -218,8 +221,8 @@ func TestCachePlaces(t *testing.T) {
 		t.Errorf("there is %q, want a cache of each checkpoint", names)
 	}
 	named := filepath.Join(t.TempDir(), "a", "b")
-	if c, _ := prepare(t, dir, "quantised", PrepareOptions{CacheDir: named}); filepath.Dir(c.Cache()) != named {
-		t.Errorf("made in %s", c.Cache())
+	if c, _ := prepare(t, dir, "quantised", PrepareOptions{CacheDir: named}); filepath.Dir(cacheOf(c)) != named {
+		t.Errorf("made in %s", cacheOf(c))
 	}
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, ".biolora"))
 	t.Setenv("HOME", filepath.Join(dir, ".biolora"))

@@ -78,8 +78,8 @@ func TestForms(t *testing.T) {
 				}
 				checkSame(t, base, c, x.Name)
 			}
-			if c.Cache() != "" {
-				t.Errorf("a cache of %s for a few kB", c.Cache())
+			if cacheOf(c) != "" {
+				t.Errorf("a cache of %s for a few kB", cacheOf(c))
 			}
 		})
 	}

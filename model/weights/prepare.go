@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
@@ -60,9 +61,9 @@ func (j *job) kind() string {
 
 // Prepare makes floating-point tensors usable in place as F32, F16 or BF16: afterwards Data of each is set, or Codes of
 // those that Quantised names. What lies so in the checkpoint stays there. The others are converted on all CPUs: up to
-// 64 MiB into memory; more of them into one file, which is mapped, kept, and found again the next time. The file is made
-// anew where the checkpoint is not the one that it was made of, or where it is damaged; it replaces older ones of the
-// same checkpoint. While it is made, no more of the checkpoint than a tensor is in memory. What Elements gives changes
+// 64 MiB into memory; more of them into a file, which is mapped, kept, and found again the next time. What is quantised
+// has a file of its own. A file is made anew where the checkpoint is not the one that it was made of, or where it is
+// damaged; it replaces older ones of the same checkpoint. While it is made, no more of the checkpoint than a tensor is in memory. What Elements gives changes
 // only where DType is BF16, to which it is rounded, and where a matrix is quantised. F64 is rounded to F32; what does
 // not fit is an error, and so is what is not finite in a matrix to be quantised. To call it again does nothing.
 func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
@@ -74,7 +75,35 @@ func (c *Checkpoint) Prepare(ctx context.Context, o PrepareOptions) error {
 	for i := range jobs {
 		p.total += jobs[i].size
 	}
-	if p.total <= memoryLimit {
+	for _, group := range byFile(jobs) {
+		if err := c.prepare(ctx, group, o, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byFile puts what is quantised apart from what is converted: each has a file of its own, so that one does not depend on
+// the options of the other.
+func byFile(jobs []job) [][]job {
+	var quantised, converted []job
+	for _, j := range jobs {
+		if j.quant != quant.None {
+			quantised = append(quantised, j)
+		} else {
+			converted = append(converted, j)
+		}
+	}
+	return slices.DeleteFunc([][]job{converted, quantised}, func(g []job) bool { return len(g) == 0 })
+}
+
+func (c *Checkpoint) prepare(ctx context.Context, jobs []job, o PrepareOptions, p *progress) error {
+	var size int64
+	for i := range jobs {
+		size += jobs[i].size
+	}
+	if size <= memoryLimit {
+		c.held += size
 		return c.intoMemory(ctx, jobs, p)
 	}
 	return c.intoCache(ctx, jobs, o, p)
@@ -256,7 +285,7 @@ func (c *Checkpoint) settle(j *job, data []byte, cache string) error {
 	return nil
 }
 
-// intoCache finds the file of converted tensors, or makes it.
+// intoCache finds the file of tensors that all are quantised or all are not, or makes it.
 func (c *Checkpoint) intoCache(ctx context.Context, jobs []job, o PrepareOptions, p *progress) error {
 	key, err := c.cacheKey(jobs)
 	if err != nil {
@@ -266,15 +295,15 @@ func (c *Checkpoint) intoCache(ctx context.Context, jobs []job, o PrepareOptions
 	for i := range jobs {
 		sources[i] = jobs[i].source(ctx, p)
 	}
-	cached, err := c.findCache(ctx, key, sources, o, c.places(o.CacheDir, jobs), p)
+	cached, err := c.findCache(ctx, key, jobs, sources, o, p)
 	if err != nil {
 		return err
 	}
-	c.cache = cached.Path()
+	c.caches = append(c.caches, cached.Path())
 	c.open = append(c.open, cached)
 	for i := range jobs {
 		t, _ := cached.Tensor(jobs[i].Name)
-		if err := c.settle(&jobs[i], t.Data, c.cache); err != nil {
+		if err := c.settle(&jobs[i], t.Data, cached.Path()); err != nil {
 			return err
 		}
 	}
@@ -282,32 +311,33 @@ func (c *Checkpoint) intoCache(ctx context.Context, jobs []job, o PrepareOptions
 }
 
 // findCache opens the file of what sources write, or makes it.
-func (c *Checkpoint) findCache(ctx context.Context, key string, sources []safetensors.Source, o PrepareOptions, s store, p *progress) (*safetensors.File, error) {
+func (c *Checkpoint) findCache(ctx context.Context, key string, jobs []job, sources []safetensors.Source, o PrepareOptions, p *progress) (*safetensors.File, error) {
+	s, done := c.places(o.CacheDir, jobs), p.done
 	found := s.find(key, sources)
 	if found == nil {
-		return s.make(ctx, key, c.holds(o), sources, c.Unchanged)
+		return s.make(ctx, key, c.holds(jobs), sources, c.Unchanged)
 	}
 	if !o.Verify {
 		return found, nil
 	}
 	err := verify(found, sources)
 	if err == nil {
-		c.verified = true
+		c.verified++
 		return found, nil
 	}
 	if err = errors.Join(err, found.Close()); !errors.Is(err, errDiffers) {
 		return nil, err
 	}
 	c.warnings = append(c.warnings, fmt.Sprintf("%s is not what the checkpoint gives, and was made anew: %v", found.Path(), err))
-	p.done = 0
-	return s.make(ctx, key, c.holds(o), sources, c.Unchanged)
+	p.done = done
+	return s.make(ctx, key, c.holds(jobs), sources, c.Unchanged)
 }
 
 // holds says what the file of converted tensors is.
-func (c *Checkpoint) holds(o PrepareOptions) string {
+func (c *Checkpoint) holds(jobs []job) string {
 	what := "converted for arithmetic"
-	if o.Quant != quant.None {
-		what = "with matrices in " + o.Quant.String()
+	if f := jobs[0].quant; f != quant.None {
+		what = "quantised to " + f.String()
 	}
 	var names []string
 	for _, f := range c.files {
@@ -318,22 +348,13 @@ func (c *Checkpoint) holds(o PrepareOptions) string {
 
 // purpose names what the tensors are prepared for, where it makes a difference.
 func purpose(jobs []job) string {
-	quantised, rounded := "", false
+	if f := jobs[0].quant; f != quant.None {
+		return f.String()
+	}
 	for i := range jobs {
-		j := &jobs[i]
-		if j.quant != quant.None {
-			quantised = j.quant.String()
-		} else if j.blocks && j.to == numeric.BF16 {
-			rounded = true
+		if j := &jobs[i]; j.blocks && j.to == numeric.BF16 {
+			return "bf16"
 		}
 	}
-	switch {
-	case quantised == "" && rounded:
-		return "bf16"
-	case quantised == "":
-		return "exact"
-	case rounded:
-		return quantised + "-bf16"
-	}
-	return quantised
+	return "exact"
 }

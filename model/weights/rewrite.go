@@ -15,6 +15,7 @@ import (
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -66,8 +67,9 @@ func (o *outTensor) size() int64 {
 }
 
 // Rewrite plans a copy with changes. Each tensor keeps its format, unless to names one for all that are floating point
-// (numeric.Invalid does not); values that are stored in blocks of fewer bits become BF16 then. All that is wrong with
-// the changes is returned at once.
+// (numeric.Invalid does not); values that are stored in blocks of fewer bits become BF16 then. Matrices that Prepare has
+// quantised are written as what their codes stand for, in the format that they had. All that is wrong with the changes is
+// returned at once.
 func (c *Checkpoint) Rewrite(changes []Change, to numeric.DType) (*Rewrite, error) {
 	if to != numeric.Invalid && !to.Float() {
 		return nil, fmt.Errorf("%v is not floating point", to)
@@ -137,6 +139,10 @@ func (t Tensor) output(name string, to numeric.DType, rows func([]float32, int, 
 		return o
 	case to != numeric.Invalid:
 		o.to = to
+	case t.Quant != quant.None:
+		if o.to, _ = numeric.Parse(t.Type); !o.to.Float() { // what it was before
+			o.to = numeric.BF16
+		}
 	case t.blocks:
 		o.to = numeric.BF16
 	}

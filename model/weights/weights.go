@@ -59,8 +59,9 @@ type Checkpoint struct {
 	index     *strictjson.Object  // nil without an index file
 	config    func() (*strictjson.Object, string, error)
 	warnings  []string
-	cache     string // the path of the file that Prepare made or found
-	verified  bool   // it was found, and compared with all that it was made of
+	caches    []string // the paths of the files that Prepare made or found
+	verified  int      // of these, how many were found, and compared with all that they were made of
+	held      int64    // bytes that Prepare made in memory
 }
 
 // openFile is a file that is mapped.
@@ -89,11 +90,15 @@ func (c *Checkpoint) Dir() string { return c.dir }
 // Files returns the paths of the files with weights.
 func (c *Checkpoint) Files() []string { return slices.Clone(c.files) }
 
-// Cache returns the path of the file with converted tensors that is in use since Prepare; "" if there is none.
-func (c *Checkpoint) Cache() string { return c.cache }
+// Caches returns the paths of the files with converted and with quantised tensors that are in use since Prepare.
+func (c *Checkpoint) Caches() []string { return slices.Clone(c.caches) }
 
-// Verified reports whether that file was found and is, byte by byte, what would be made now: see PrepareOptions.Verify.
-func (c *Checkpoint) Verified() bool { return c.verified }
+// Verified reports whether these files were found and are, byte by byte, what would be made now: see
+// PrepareOptions.Verify.
+func (c *Checkpoint) Verified() bool { return c.verified > 0 && c.verified == len(c.caches) }
+
+// Held is how many bytes of tensors Prepare made in memory.
+func (c *Checkpoint) Held() int64 { return c.held }
 
 // Config returns what config.json says of the model, and the path that it was read from. Where that is params.json or
 // the metadata of a GGUF file, it is translated into Hugging Face's names.
