@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -185,6 +186,7 @@ func megabytes() map[string]string {
 
 func BenchmarkEncode(b *testing.B) {
 	texts := megabytes()
+	texts["bioinstruct"] = bioInstruct(b)
 	for _, files := range forms {
 		for _, file := range files {
 			tok := loadForm(b, file)
@@ -198,6 +200,23 @@ func BenchmarkEncode(b *testing.B) {
 			}
 		}
 	}
+}
+
+// bioInstruct is the first megabyte of BioInstruct's instructions, inputs and outputs.
+func bioInstruct(b *testing.B) string {
+	data, err := os.ReadFile(shared(b, "data", "bioinstruct", "bioinstruct-2501.json"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var rows []struct{ Instruction, Input, Output string }
+	if err := json.Unmarshal(data, &rows); err != nil {
+		b.Fatal(err)
+	}
+	var text strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&text, "%s\n%s\n%s\n", r.Instruction, r.Input, r.Output)
+	}
+	return strings.ToValidUTF8(text.String()[:1_000_000], "")
 }
 
 // TestMegabytes encodes and decodes long texts of one kind: nothing takes a time that grows with the square of the text.
