@@ -13,11 +13,11 @@ import (
 
 // Load is the most that a run asks of a model at a time.
 type Load struct {
-	Rows      int   // of a micro-batch
-	Selected  int   // of these, those with a target
-	Keys      int   // tokens of the longest sequence
-	Evaluates bool  // losses without gradients are wanted too
-	Extra     int64 // bytes that the run itself takes beside the model's at some time: snapshots, an adapter being saved
+	Rows     int   // of a micro-batch
+	EvalRows int   // of one whose loss alone is wanted; 0: there is none
+	Selected int   // of the rows of either, those with a target
+	Keys     int   // tokens of the longest sequence
+	Extra    int64 // bytes that the run itself takes beside the model's at some time: snapshots, an adapter being saved
 }
 
 // Memory is what a run takes, in bytes.
@@ -132,9 +132,9 @@ func (m *Model) Reserve(l Load) (Memory, error) {
 		return p, fmt.Errorf("the memory limit is %s; with activation policy %s the run takes %s",
 			memory.Format(p.Limit), p.Policy(), memory.Format(p.Peak))
 	}
-	rows := l.counts()
-	m.outer.Reserve(rows)
-	m.env.Blocks.Reserve(rows)
+	rows := l.kept()
+	m.outer.Reserve(l.flowing())
+	m.env.Blocks.Reserve(l.flowing())
 	m.training.frame.Reserve(rows)
 	for _, b := range m.training.blocks {
 		b.Reserve(rows)
@@ -144,7 +144,11 @@ func (m *Model) Reserve(l Load) (Memory, error) {
 	return p, nil
 }
 
-func (l Load) counts() exec.Counts { return exec.Counts{All: l.Rows, Selected: l.Selected} }
+// kept are the rows of what is kept for the backward pass, flowing those of what is used again at once.
+func (l Load) kept() exec.Counts { return exec.Counts{All: l.Rows, Selected: l.Selected} }
+func (l Load) flowing() exec.Counts {
+	return exec.Counts{All: max(l.Rows, l.EvalRows), Selected: l.Selected}
+}
 
 // measure compiles the graphs for so many layers that keep, and asks them what they take. program is what the process
 // holds beside the model.
@@ -153,18 +157,18 @@ func (m *Model) measure(l Load, kept int, program int64) (r Memory, err error) {
 	if m.training, err = m.newGraph(trainGraph, kept); err != nil {
 		return r, err
 	}
-	if l.Evaluates {
+	if l.EvalRows > 0 {
 		if m.eval, err = m.newGraph(evalGraph, 0); err != nil {
 			return r, err
 		}
 	}
-	rows := l.counts()
+	rows, flowing := l.kept(), l.flowing()
 	r.Mapped = m.mapped
 	for _, p := range m.params.list {
 		r.Adapter += 8 * int64(p.Len())
 	}
 	r.Optimizer = r.Adapter
-	r.Activations = m.outer.BytesFor(rows) + m.env.Blocks.BytesFor(rows) + m.training.vm.FrameBytes(rows)
+	r.Activations = m.outer.BytesFor(flowing) + m.env.Blocks.BytesFor(flowing) + m.training.vm.FrameBytes(rows)
 	for i, b := range m.training.blocks {
 		if i < m.lowest() {
 			continue
@@ -210,8 +214,8 @@ const spare = 20
 
 // need describes l to the backend.
 func (m *Model) need(l Load) backend.Need {
-	n := backend.Need{Rows: l.Rows, Selected: l.Selected, Keys: l.Keys, Head: m.head, Attention: &m.dims.Attention,
-		Intermediate: m.dims.Intermediate, Backward: true}
+	n := backend.Need{Rows: l.Rows, Forward: l.flowing().All, Selected: l.Selected, Keys: l.Keys, Head: m.head, Attention: &m.dims.Attention,
+		Intermediate: m.dims.Intermediate}
 	for _, at := range m.layers {
 		n.Linears = append(n.Linears, at.Linears()...)
 	}
@@ -226,7 +230,7 @@ const rowBytes = 64
 
 func (m *Model) rotaryBytes(l Load) int64 {
 	table := int64(m.cfg.HeadDim) * 4 // cosines and sines of half a head
-	return int64(l.Rows)*(table+rowBytes) + int64(min(l.Keys, maxCached))*table
+	return int64(l.flowing().All)*(table+rowBytes) + int64(min(l.Keys, maxCached))*table
 }
 
 // lowest is the first layer that has a backward pass.

@@ -142,7 +142,7 @@ func (d *decoder) history(t testing.TB, m *model.Model, reserve bool) (out []flo
 	t.Helper()
 	ctx := context.Background()
 	if reserve {
-		if _, err := m.Reserve(model.Load{Rows: 40, Selected: 40, Keys: 40, Evaluates: true}); err != nil {
+		if _, err := m.Reserve(model.Load{Rows: 40, Selected: 40, Keys: 40, EvalRows: 40}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestPlanIsWhatIsHeld(t *testing.T) {
 		d := randomDecoder(t, rand.New(rand.NewPCG(seed, 6)))
 		for _, policy := range []string{"all", "none", "some:1"} {
 			m := d.open(t, model.Options{Activations: policy, Threads: 2})
-			load := model.Load{Rows: 45, Selected: 45, Keys: 45, Evaluates: true, Extra: 12345}
+			load := model.Load{Rows: 45, Selected: 45, Keys: 45, EvalRows: 31, Extra: 12345}
 			p, err := m.Reserve(load)
 			if err != nil {
 				t.Fatal(err)

@@ -50,13 +50,13 @@ const lookAhead = 100
 
 // load measures the micro-batches of the run, as they are laid out.
 func (r *run) load() model.Load {
-	l := model.Load{Evaluates: len(r.held) > 0, Extra: r.extra()}
+	l := model.Load{Extra: r.extra()}
 	left := r.plan.Steps
 	for epoch := 0; left > 0 && epoch < lookAhead; epoch++ {
 		rows := r.order(epoch)
 		rows = rows[:min(len(rows), left*r.PerDeviceTrainBatchSize*r.GradientAccumulationSteps)]
 		for part := range slices.Chunk(rows, r.PerDeviceTrainBatchSize) {
-			r.enlarge(&l, part)
+			r.enlarge(&l, &l.Rows, part)
 		}
 		if !r.Shuffle {
 			break
@@ -64,13 +64,13 @@ func (r *run) load() model.Load {
 		left -= r.windowsOf(len(r.rows))
 	}
 	for part := range slices.Chunk(r.held, r.PerDeviceTrainBatchSize) {
-		r.enlarge(&l, part)
+		r.enlarge(&l, &l.EvalRows, part)
 	}
 	return l
 }
 
-// enlarge makes l large enough for the micro-batch of these rows.
-func (r *run) enlarge(l *model.Load, part []int) {
+// enlarge makes l, and its number of rows that counts, large enough for the micro-batch of these rows.
+func (r *run) enlarge(l *model.Load, rows *int, part []int) {
 	n, labels := 0, 0
 	for _, i := range part {
 		e := &r.data.List[i]
@@ -78,11 +78,11 @@ func (r *run) enlarge(l *model.Load, part []int) {
 		labels += e.LabelTokens()
 		l.Keys = max(l.Keys, len(e.IDs))
 	}
-	if n > l.Rows && r.filler.share {
+	if n > *rows && r.filler.share {
 		b, _, _ := r.filler.fill(part)
 		n = len(b.Tokens)
 	}
-	l.Rows = max(l.Rows, n)
+	*rows = max(*rows, n)
 	l.Selected = max(l.Selected, min(n, labels))
 }
 
@@ -152,7 +152,7 @@ func (r *run) advice(l model.Load, limit int64) (string, error) {
 	var takes int64
 	for tooLong-fits > 1 {
 		n := (fits + tooLong) / 2
-		one := model.Load{Rows: n, Selected: min(n, l.Selected), Keys: n, Evaluates: l.Evaluates, Extra: l.Extra}
+		one := model.Load{Rows: n, EvalRows: min(n, l.EvalRows), Selected: min(n, l.Selected), Keys: n, Extra: l.Extra}
 		bytes, err := least(one)
 		if err != nil {
 			return "", err

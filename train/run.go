@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/biolora/biolora/model"
@@ -123,13 +124,25 @@ func (r *run) leave(err error) error {
 	if bad := r.finite(); bad != nil {
 		return errors.Join(err, fmt.Errorf("the adapter is not saved: %w", bad))
 	}
-	if bad := r.Save(r.OutputDir); bad != nil {
+	if bad := r.save(r.OutputDir); bad != nil {
 		return errors.Join(err, fmt.Errorf("saving the adapter: %w", bad))
 	}
 	if err != nil {
 		return fmt.Errorf("%w (the adapter of step %d is saved in %s)", err, r.step, r.OutputDir)
 	}
 	return nil
+}
+
+// large is the size of an adapter in memory that is not to be garbage beside the next one.
+const large = 64 << 20
+
+// save saves the adapter. What the last time has left is collected first where it is large: allocating as much again
+// would not wait for that.
+func (r *run) save(dir string) error {
+	if r.limits().saving >= large {
+		runtime.GC()
+	}
+	return r.Save(dir)
 }
 
 // loop goes through all steps and evaluations.
@@ -315,7 +328,7 @@ func (r *run) keepBest(loss float64) error {
 	if r.OutputDir == "" {
 		return nil
 	}
-	if err := r.Save(filepath.Join(r.OutputDir, BestDir)); err != nil {
+	if err := r.save(filepath.Join(r.OutputDir, BestDir)); err != nil {
 		return fmt.Errorf("saving the best adapter: %w", err)
 	}
 	return nil

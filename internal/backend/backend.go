@@ -218,14 +218,14 @@ type Backend interface {
 
 // Need is the largest batch that a decoder's operations will run on.
 type Need struct {
-	Rows, Selected int // of the batch, and those with a target
-	Keys           int // that a row sees at most
-	Linears        []*Linear
-	Head           *Linear
-	Attention      *Attention
-	Intermediate   int  // columns of gate
-	Param          int  // elements of the largest parameter
-	Backward       bool // and not only forward
+	Rows, Forward int // with a backward pass, and forward at least
+	Selected      int // rows of either that have a target
+	Keys          int // that a row sees at most
+	Linears       []*Linear
+	Head          *Linear
+	Attention     *Attention
+	Intermediate  int // columns of gate
+	Param         int // elements of the largest parameter
 }
 
 // Sum is a float64 accumulator on the device.

@@ -63,10 +63,8 @@ func (be *Backend) extents(n backend.Need) (xs []extent) {
 		if l.A == nil {
 			return
 		}
-		if n.Backward {
-			add(be.low, rows, l.R())
-		}
-		if n.Backward && l.Dropout > 0 {
+		add(be.low, rows, l.R())
+		if l.Dropout > 0 {
 			add(be.drop, rows, l.In)
 			add(be.mask, rows, l.In)
 		}
@@ -79,22 +77,18 @@ func (be *Backend) extents(n backend.Need) (xs []extent) {
 	if n.Head.A != nil {
 		add(be.headH, chunk, n.Head.R())
 	}
-	if n.Backward {
-		add(be.dgu, n.Rows, 2*n.Intermediate)
-	}
+	add(be.dgu, n.Rows, 2*n.Intermediate)
 	a := n.Attention
-	add(be.attention.keys, n.Rows, a.KVHeads*a.HeadDim)
+	add(be.attention.keys, n.Forward, a.KVHeads*a.HeadDim)
 	group := a.Heads / a.KVHeads
-	rows := min(n.Rows, max(1, scoreRows/group)) * group
+	rows := min(n.Forward, max(1, scoreRows/group)) * group
 	for i := range be.attention.scratch {
 		s := &be.attention.scratch[i]
 		add(&s.q, rows, a.HeadDim)
 		add(&s.o, rows, a.HeadDim)
 		add(&s.s, rows, n.Keys)
-		if n.Backward {
-			add(&s.do, rows, a.HeadDim)
-			add(&s.ds, rows, n.Keys)
-		}
+		add(&s.do, rows, a.HeadDim)
+		add(&s.ds, rows, n.Keys)
 	}
 	return xs
 }
@@ -102,15 +96,12 @@ func (be *Backend) extents(n backend.Need) (xs []extent) {
 // packedBytes is the memory of the largest packed activations.
 func (be *Backend) packedBytes(n backend.Need) (most int64) {
 	chunk := min(n.Selected, chunkRows(leading(backend.Activation, n.Head.Out)))
-	consider := func(l *backend.Linear, rows int) {
-		most = max(most, be.engine.PackedBytes(be.compute, rows, l.In))
-		if n.Backward {
-			most = max(most, be.engine.PackedBytes(be.compute, rows, l.Out))
-		}
+	consider := func(l *backend.Linear, rows, forward int) {
+		most = max(most, be.engine.PackedBytes(be.compute, forward, l.In), be.engine.PackedBytes(be.compute, rows, l.Out))
 	}
 	for _, l := range n.Linears {
-		consider(l, n.Rows)
+		consider(l, n.Rows, n.Forward)
 	}
-	consider(n.Head, chunk)
+	consider(n.Head, chunk, chunk)
 	return most
 }
