@@ -30,7 +30,7 @@ func (o *RMSNorm) Run(out *exec.Value, in []*exec.Value) error {
 
 // Again makes the norm a Cheap operation: its backward pass reads x anyway.
 func (o *RMSNorm) Again(out *exec.Value, in []*exec.Value) error { return o.Run(out, in) }
-func (o *RMSNorm) AgainReads(in, _ int) bool                     { return in == 0 }
+func (o *RMSNorm) AgainReads(in, buf int) bool                   { return in == 0 && buf == 0 }
 
 func (o *RMSNorm) DiffWRT(n int) []bool { return firstOnly(n) }
 
