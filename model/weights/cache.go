@@ -326,7 +326,10 @@ var errDiffers = errors.New("it differs")
 func verify(f *safetensors.File, sources []safetensors.Source) error {
 	for i := range sources {
 		t, _ := f.Tensor(sources[i].Name)
-		if err := sources[i].Write(&comparer{name: t.Name, want: t.Data}); err != nil {
+		c := &comparer{want: t.Data}
+		if err := sources[i].Write(c); errors.Is(err, errDiffers) {
+			return fmt.Errorf("tensor %s: byte %d of %d: %w", t.Name, c.at, len(c.want), errDiffers)
+		} else if err != nil {
 			return err
 		}
 		mmap.Release(t.Data)
@@ -336,23 +339,24 @@ func verify(f *safetensors.File, sources []safetensors.Source) error {
 
 // comparer takes the bytes that it wants and no others.
 type comparer struct {
-	name string
 	want []byte
-	at   int
+	at   int // how many it took
 }
 
 func (c *comparer) Write(b []byte) (n int, err error) {
 	err = mmap.Guard(func() error {
-		if len(b) > len(c.want)-c.at || !bytes.Equal(b, c.want[c.at:c.at+len(b)]) {
-			return fmt.Errorf("tensor %s: %w within %d bytes from byte %d on", c.name, errDiffers, len(b), c.at)
+		want := c.want[c.at:]
+		if len(b) <= len(want) && bytes.Equal(b, want[:len(b)]) {
+			n = len(b)
+			return nil
 		}
-		return nil
+		for n < min(len(b), len(want)) && b[n] == want[n] {
+			n++
+		}
+		return errDiffers
 	})
-	if err != nil {
-		return 0, err
-	}
-	c.at += len(b)
-	return len(b), nil
+	c.at += n
+	return n, err
 }
 
 // sweep removes older caches of the same checkpoint for the same purpose, and what a killed process left of making
