@@ -29,7 +29,7 @@ type fake struct {
 	lim           limits
 	saved         map[*model.Snapshot]float64
 	reserved      int
-	limit         int64 // of memory: a byte for each row of a micro-batch
+	memory        model.Memory // what is planned; Least is 1 MiB for each row of a micro-batch, Peak what it has beyond
 	forgot        int
 
 	batches  []model.Batch // given to Backward
@@ -95,7 +95,10 @@ func (f *fake) limits() limits              { return f.lim }
 func (f *fake) sums(l float64, n int) *Sums { return &Sums{Loss: l, LabelTokens: n} }
 
 func (f *fake) Plan(l model.Load) (model.Memory, error) {
-	return model.Memory{Least: int64(l.Rows), Peak: int64(l.Rows), Limit: f.limit, Given: true}, nil
+	m := f.memory
+	m.Least = int64(l.Rows) << 20
+	m.Peak += m.Least
+	return m, nil
 }
 
 func (f *fake) Reserve(l model.Load) (model.Memory, error) {

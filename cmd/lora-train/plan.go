@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/biolora/biolora/internal/memory"
@@ -43,7 +44,8 @@ func (s *session) printPlan(ctx context.Context) error {
 func planTable(w io.Writer, p *train.Plan, backend string) {
 	m, l := &p.Memory, &p.Load
 	line := func(key string, bytes int64, format string, a ...any) {
-		fmt.Fprintf(w, "%-12s %10s  %s\n", key, memory.Format(bytes), fmt.Sprintf(format, a...))
+		text := fmt.Sprintf("%-12s %10s  %s", key, memory.Format(bytes), fmt.Sprintf(format, a...))
+		fmt.Fprintln(w, strings.TrimRight(text, " "))
 	}
 	fmt.Fprintf(w, "%-12s at most %s tokens, %s of them with a label; rows of up to %s tokens\n", "micro-batch",
 		visible.Count(int64(l.Rows)), visible.Count(int64(l.Selected)), visible.Count(int64(l.Keys)))
@@ -103,14 +105,23 @@ func duration(seconds float64) string {
 
 // collector keeps garbage from adding to what a run takes: it gives back what reading has left, and lets the collector
 // start in time to stay near the plan, instead of at twice what is in use.
-type collector struct{ train.NopHook }
+type collector struct {
+	train.NopHook
+	before int64 // the limit that there was
+}
 
 // slack, and a twentieth, is what garbage may take beyond the plan.
 const slack = 32 << 20
 
 // Begin is told the plan, when all that it counts has been allocated.
-func (collector) Begin(p train.Plan) error {
-	debug.SetMemoryLimit(p.Memory.Peak + p.Memory.Peak/20 + slack)
+func (c *collector) Begin(p train.Plan) error {
+	debug.SetMemoryLimit(min(c.before, p.Memory.Peak+p.Memory.Peak/20+slack))
 	debug.FreeOSMemory()
 	return nil
 }
+
+// newCollector notes the limit that the environment sets (GOMEMLIMIT), which holds on.
+func newCollector() *collector { return &collector{before: debug.SetMemoryLimit(-1)} }
+
+// end brings it back.
+func (c *collector) end() { debug.SetMemoryLimit(c.before) }

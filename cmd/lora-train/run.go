@@ -217,7 +217,9 @@ func (s *session) fit(ctx context.Context, kept *keeper, log io.Writer) (*train.
 	defer drawn.Close()
 	o := s.options()
 	o.OutputDir = s.out.path
-	o.Hooks = []train.Hook{collector{}, kept, drawn, report.New(log, report.Style{}, info)}
+	c := newCollector()
+	defer c.end()
+	o.Hooks = []train.Hook{c, kept, drawn, report.New(log, report.Style{}, info)}
 	res, err := train.Run(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
 	return res, inFlags(err)
 }
