@@ -327,6 +327,10 @@ func TestCard(t *testing.T) {
 			t.Errorf("%v\n%s", err, card)
 		}
 	}
+	s.Base = "nf4"
+	if card := s.card(); !strings.Contains(string(card), "\n| base in training | linears in nf4 |\n") {
+		t.Errorf("%s", card)
+	}
 	if err := os.WriteFile(path, []byte("# Mine\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
