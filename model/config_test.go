@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/biolora/biolora/internal/hostile"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/safetensors"
 	"github.com/biolora/biolora/model/weights"
@@ -404,7 +405,9 @@ func FuzzConfig(f *testing.F) {
 	f.Add(`{"model_type": "mistral", "sliding_window": null, "num_key_value_heads": null, "hidden_size": 6, "num_attention_heads": 3}`)
 	f.Add(`{"model_type": "llama", "hidden_size": 1e9, "num_attention_heads": 1, "architectures": [null], "clip_qkv": {}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		c, _, err := ParseConfig([]byte(text), "c")
+		var c Config
+		var err error
+		hostile.Bounded(t, len(text), 1000, func() { c, _, err = ParseConfig([]byte(text), "c") })
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "c: ") {
 				t.Fatalf("error without the file: %v", err)

@@ -9,7 +9,7 @@ import (
 )
 
 // Slack is what reading an input of no bytes may allocate.
-const Slack = 64 << 10
+const Slack = 128 << 10
 
 // Bounded runs f, which reads an input of size bytes, and fails the test if f allocates more than multiple bytes for
 // each of them, and Slack. What is freed meanwhile counts too. If it looks as if f did, f is run once more.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/biolora/biolora/internal/hostile"
 )
 
 func read(t *testing.T, text string, opts ...Option) (*Dataset, error) {
@@ -302,7 +304,8 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"conversations":[{"from":"human","value":"a$b"},{"from":"gpt","value":"^"}],"system":"\u0000"}`))
 	chat := WithChat(Chat{Template: fakeChat{}})
 	f.Fuzz(func(t *testing.T, text []byte) {
-		_, err := Read("f", strings.NewReader(string(text)), Alpaca, chat)
+		var err error
+		hostile.Bounded(t, len(text), 1000, func() { _, err = Read("f", strings.NewReader(string(text)), Alpaca, chat) })
 		d, skip := Read("f", strings.NewReader(string(text)), Alpaca, chat, SkipBad())
 		if err == nil && (skip != nil || d.Bad() > 0) {
 			t.Errorf("good, but with SkipBad %v, %+v", skip, d)
