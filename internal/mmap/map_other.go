@@ -36,7 +36,7 @@ func Release([]byte) {}
 func Guard(f func() error) error { return f() }
 
 // PanicOnFault does nothing here.
-func PanicOnFault() (restore bool) { return false }
+func PanicOnFault() (old bool) { return false }
 
 // Restore does nothing here.
 func Restore(bool) {}

@@ -89,9 +89,6 @@ func TestDangerousNames(t *testing.T) {
 	for _, full := range dangerous {
 		dot := strings.LastIndexByte(full, '.')
 		module, name := full[:dot], full[dot+1:]
-		if full == "__builtin__.list" || full == "builtins.object" { // what Python 2 and 3 call otherwise
-			full = module + "." + name
-		}
 		for _, f := range forms {
 			named := f.naming(module, name)
 			refused := fmt.Sprintf("before byte %d: refused: %s", len(named), full)
