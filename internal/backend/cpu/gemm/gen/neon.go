@@ -8,9 +8,9 @@ import (
 
 // The NEON kernels. A tile is 6 rows x 16 columns: 24 accumulators, four registers of a step's columns and four of rows,
 // which hold the tile's dwords of several steps. A round of four steps is 96 fused multiply-adds by a lane of a register,
-// which spares the copies, and 11 loads: 1.15 instructions each, with the end of the loop. 8 x 12 has as many accumulators
-// and 20 loads a round; and 16 columns halve a block of a quantised weight evenly, which 12 do not. 24 chains are enough
-// for four pipes whose latency is four cycles, which is the most that there is.
+// which spares the copies, 11 loads of two registers each, and the end of the loop: 1.16 instructions for each. 24 chains
+// are enough for four pipes of four cycles, the most that there are. 8 x 12 has as many chains and 10 loads, but reads
+// more of the rows, which lie in the second-level cache; and blocks of a quantised weight are no multiple of 12.
 const (
 	rowsNEON, colsNEON = 6, 16
 	columnNEON         = 4 * rowsNEON // the first register of a step's columns
