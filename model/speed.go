@@ -20,17 +20,23 @@ type Speed struct {
 
 // Sizes of a calibration.
 const (
-	measuredRows   = 256
+	leastRows      = 256      // enough for products at their full speed
+	measuredWork   = 52 << 30 // multiplications of a layer's products: those of 256 rows at the width of 7B
 	measuredHead   = 64
 	measuredParams = 1 << 20
 )
 
-// Calibrate measures the last layer that is trained, the head and the optimiser on a small batch of sequences of that
-// many tokens, with the model's own weights: about a second for a model of 7B. Nothing that is learnt changes but the
+// Calibrate measures the last layer that is trained, the head and the optimiser on a batch of that many rows, in
+// sequences of that length, with the model's own weights: fewer rows where that took more than about a second. Nothing that is learnt changes but the
 // sums of gradients, which are zero afterwards.
 func (m *Model) Calibrate(ctx context.Context, rows, length int) (s Speed, err error) {
 	var b Batch
-	rows = max(1, min(rows, measuredRows))
+	layer := m.measuredLayer()
+	var work int64
+	for _, l := range layer.Linears() {
+		work += int64(l.In) * int64(l.Out)
+	}
+	rows = max(1, min(rows, max(leastRows, int(min(measuredWork/work, 1<<20)))))
 	for len(b.Tokens) < rows {
 		b.Append(make([]int32, min(max(1, length), rows-len(b.Tokens))))
 	}
@@ -46,7 +52,7 @@ func (m *Model) Calibrate(ctx context.Context, rows, length int) (s Speed, err e
 	}
 	env := &op.Env{Backend: m.be, Batch: &p.batch, Sum: m.be.NewSum(), Blocks: exec.NewArena(m.be)}
 	defer m.params.Zero()
-	t, err := op.Measure(env, m.dims, m.measuredLayer())
+	t, err := op.Measure(env, m.dims, layer)
 	if err != nil {
 		return s, err
 	}

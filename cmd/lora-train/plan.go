@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/memory"
+	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/train"
 )
@@ -53,43 +54,12 @@ func planTable(w io.Writer, p *train.Plan, backend string) {
 	line("program", m.Program, "with tokenizer and data")
 	line("adapter", m.Adapter, "values and gradients of %s parameters", visible.Count(p.TrainableParameters))
 	line("optimizer", m.Optimizer, "AdamW's moments")
-	line("activations", m.Activations, "%s", keeping(p))
+	line("activations", m.Activations, "%s", report.Keeping(&p.Memory))
 	line("scratch", m.Scratch, "")
 	line("saving", m.Extra, "the adapter while it is written, and the best one so far if it is kept")
-	line("peak", m.Peak, "%s", limited(p))
+	line("peak", m.Peak, "%s", report.Limited(&p.Memory))
 	fmt.Fprintf(w, "%-12s %10s  on %s, by a calibration\n", "a step", duration(p.StepSeconds), backend)
 	fmt.Fprintf(w, "%-12s %10s  for %s steps, evaluations and saving apart\n", "the run", duration(p.StepSeconds*float64(p.Steps)), visible.Count(int64(p.Steps)))
-}
-
-// keeping says what the layers keep.
-func keeping(p *train.Plan) string {
-	m := &p.Memory
-	each := memory.Format(m.Each)
-	switch m.Policy() {
-	case "all":
-		return fmt.Sprintf("policy all: all %d layers keep %s each", m.Layers, each)
-	case "none":
-		return fmt.Sprintf("policy none: %d layers compute again what they do not keep (%s each)", m.Layers, each)
-	}
-	return fmt.Sprintf("policy %s: %d of %d layers keep %s each", m.Policy(), m.Kept, m.Layers, each)
-}
-
-// limited says what the limit is, and whether the run stays within it.
-func limited(p *train.Plan) string {
-	m := &p.Memory
-	if m.Limit == 0 {
-		return ""
-	}
-	text := "of " + memory.Format(m.Limit)
-	if m.Given {
-		text += " (--memory-limit)"
-	} else {
-		text += " (" + m.From + ")"
-	}
-	if !m.Fits() {
-		text += ": it does not fit"
-	}
-	return text
 }
 
 func duration(seconds float64) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/train"
 )
@@ -116,6 +117,10 @@ func (r *Report) summary() {
 			visible.Count(rows.Shared), 100*float64(rows.Shared)/float64(rows.Tokens))
 	}
 	r.line("steps", "%d, %d of them warm-up (%.3g epochs)", p.Steps, p.WarmupSteps, p.Epochs)
+	if m := &p.Memory; m.Peak > 0 {
+		r.line("memory", "%s %s", memory.Format(m.Peak), Limited(m))
+		r.line("", "%s", Keeping(m))
+	}
 	r.line("output", "%s", r.run.Output)
 	for _, warning := range append(append([]string(nil), r.run.Warnings...), p.Warnings...) {
 		r.line("warning", "%s", warning)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/train"
 )
 
@@ -114,6 +115,32 @@ func TestSummary(t *testing.T) {
 	Summary(&out, train.Result{Steps: 5, Loss: 0.25, EvalLoss: math.NaN(), EvalLossBefore: math.NaN(), Interrupted: true}, "d")
 	if got := out.String(); strings.Contains(got, "evaluation") || !strings.HasPrefix(got, "interrupted") {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestMemoryLine(t *testing.T) {
+	m := model.Memory{Peak: 3 << 30, Limit: 4 << 30, From: "MemAvailable", Layers: 4, Kept: 4, Each: 150 << 20}
+	r := Report{w: &bytes.Buffer{}, plan: train.Plan{Memory: m}}
+	r.summary()
+	want := "memory      3.00 GiB of 4.00 GiB (MemAvailable)\n            policy all: all 4 layers keep 150 MiB each\n"
+	if got := r.w.(*bytes.Buffer).String(); !strings.Contains(got, want) {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	for want, m := range map[string]model.Memory{
+		"of 2.00 GiB (--memory-limit): it does not fit": {Peak: 3 << 30, Limit: 2 << 30, Given: true},
+		"": {Peak: 1},
+	} {
+		if got := Limited(&m); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	m.Kept = 0
+	if got, want := Keeping(&m), "policy none: 4 layers compute again what they do not keep (150 MiB each)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	m.Kept = 1
+	if got, want := Keeping(&m), "policy some:1: 1 of 4 layers keep 150 MiB each"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
