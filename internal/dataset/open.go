@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/regular"
+	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
 	"github.com/biolora/biolora/train/instruct"
@@ -54,10 +55,10 @@ func (r *Rows) now() (time.Time, error) {
 	return time.Time{}, fmt.Errorf("--template-date (template_date): %q is no date: want 2006-01-02 or 2006-01-02T15:04:05Z", r.TemplateDate)
 }
 
-// OpenFor reads the rows of files as one data set for a model: a checkpoint directory or a .gguf file. The settings
-// then say what was used, so that they repeat it: the path of a chat template's file, the time that templates are told.
-// With options, which may leave rows out, settings that are for no row are no error.
-func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts ...instruct.Option) (*Data, error) {
+// OpenFor reads the rows of files as one data set for the model at path: a checkpoint directory or a .gguf file. The
+// settings then say what was used, so that they repeat it: the path of a chat template's file, the time that templates
+// are told. With options, which may leave rows out, settings that are for no row are no error.
+func (r *Rows) OpenFor(ctx context.Context, path string, paths []string, opts ...instruct.Option) (*Data, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
@@ -67,12 +68,12 @@ func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts .
 	}
 	d := &Data{}
 	var modelErr error
-	if _, modelErr = os.Stat(model); modelErr != nil {
+	if _, modelErr = os.Stat(path); modelErr != nil {
 		modelErr = fmt.Errorf("model: %w", modelErr)
-	} else if d.Tokenizer, modelErr = tokenizer.Load(model); modelErr != nil {
+	} else if d.Tokenizer, modelErr = openTokenizer(path); modelErr != nil {
 		d.Tokenizer = nil
 	}
-	chat, chatErr := r.chat(d.Tokenizer, model)
+	chat, chatErr := r.chat(d.Tokenizer, path)
 	d.Rows, err = r.read(ctx, paths, template.WithEmptyInputs(r.EmptyInput...), chat, d.Tokenizer, opts)
 	if err == nil {
 		if len(opts) == 0 {
@@ -81,8 +82,8 @@ func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts .
 		for _, bad := range d.Rows.BadRows() {
 			d.Warnings = append(d.Warnings, "left out: "+bad.Error())
 		}
-		if d.Tokenizer == nil && errors.Is(modelErr, fs.ErrNotExist) && exists(model) && d.Rows.OnlyTokens() {
-			d.Warnings = append(d.Warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", model))
+		if d.Tokenizer == nil && errors.Is(modelErr, fs.ErrNotExist) && exists(path) && d.Rows.OnlyTokens() {
+			d.Warnings = append(d.Warnings, fmt.Sprintf("%s has no tokenizer; the rows are token ids, so none is needed", path))
 			modelErr = nil
 		}
 	}
@@ -96,6 +97,19 @@ func (r *Rows) OpenFor(ctx context.Context, model string, paths []string, opts .
 		r.TemplateDate = chat.Now.Format(time.RFC3339)
 	}
 	return d, nil
+}
+
+// openTokenizer opens a model's tokenizer. A configuration that cannot be read is left to who reads the model: it would
+// be told twice.
+func openTokenizer(path string) (*tokenizer.Tokenizer, error) {
+	t, err := tokenizer.Load(path)
+	if err == nil {
+		return t, nil
+	}
+	if _, _, bad := model.ReadConfig(path); bad == nil || errors.Is(bad, fs.ErrNotExist) {
+		return nil, err
+	}
+	return tokenizer.Load(path, tokenizer.TokenizerFilesOnly())
 }
 
 func exists(path string) bool {
