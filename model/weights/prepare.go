@@ -129,26 +129,20 @@ func (c *Checkpoint) jobs(o PrepareOptions) ([]job, error) {
 	default:
 		return nil, fmt.Errorf("tensors can be prepared as F32 or BF16, not as %v", blocks)
 	}
-	wanted, quantised := map[string]bool{}, map[string]bool{}
+	wanted := map[string]bool{}
 	for _, name := range o.Names {
 		wanted[name] = true
 	}
-	for _, name := range o.Quantised {
-		quantised[name] = o.Quant != quant.None
-	}
+	quantised, errs := c.toQuantise(o)
 	var list []job
-	var errs []error
 	for i, t := range c.tensors {
 		j := job{Tensor: t, index: i, to: t.DType}
 		switch {
 		case t.Quant != quant.None:
 			continue
 		case quantised[t.Name]:
-			err := j.quantise(o.Quant)
-			errs = append(errs, err)
-			if err == nil {
-				list = append(list, j)
-			}
+			errs = append(errs, j.quantise(o.Quant))
+			list = append(list, j)
 			continue
 		case !t.DType.Float(), o.Names != nil && !wanted[t.Name]:
 			continue
@@ -162,7 +156,25 @@ func (c *Checkpoint) jobs(o PrepareOptions) ([]job, error) {
 		j.size = int64(j.Len()) * int64(j.to.Size())
 		list = append(list, j)
 	}
-	return list, join(errs)
+	if err := join(errs); err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// toQuantise is the set of what is to be quantised.
+func (c *Checkpoint) toQuantise(o PrepareOptions) (names map[string]bool, errs []error) {
+	if o.Quant == quant.None {
+		return nil, nil
+	}
+	names = map[string]bool{}
+	for _, name := range o.Quantised {
+		names[name] = true
+		if _, ok := c.byName[name]; !ok {
+			errs = append(errs, fmt.Errorf("%s: there is no tensor %s to quantise", c.path, printable(name)))
+		}
+	}
+	return names, errs
 }
 
 // quantise makes j a job to encode its matrix.
@@ -206,10 +218,10 @@ func (j *job) write(ctx context.Context, w io.Writer, p *progress) error {
 
 // encode quantises the matrix.
 func (j *job) encode(ctx context.Context, w io.Writer, p *progress) error {
-	told := func(err error) error { return unreadable{err} } // the tensor's own errors name it
-	err := quant.Encode(ctx, counted{w, p}, j.quant, j.Shape[0], j.Shape[1], runtime.GOMAXPROCS(0), func(dst []float32, from, to int) error {
+	out := &counted{w: w, p: p}
+	err := quant.Encode(ctx, out, j.quant, j.Shape[0], j.Shape[1], runtime.GOMAXPROCS(0), func(dst []float32, from, to int) error {
 		if err := j.Rows(dst, from, to); err != nil {
-			return told(err)
+			return unreadable{err}
 		}
 		return nil
 	})
@@ -217,25 +229,28 @@ func (j *job) encode(ctx context.Context, w io.Writer, p *progress) error {
 	switch {
 	case errors.As(err, &u):
 		return u.error
-	case err == nil, errors.Is(err, errDiffers), ctx.Err() != nil:
+	case out.err != nil:
+		return out.err
+	case err == nil, ctx.Err() != nil:
 		return err
 	}
 	return j.errorf("%w", err)
 }
 
-// unreadable is an error of reading a tensor, as opposed to what is made of it.
+// unreadable is an error of reading a tensor, which names it.
 type unreadable struct{ error }
 
-// counted tells a progress what is written.
+// counted tells a progress what is written, and keeps the error of it.
 type counted struct {
-	w io.Writer
-	p *progress
+	w   io.Writer
+	p   *progress
+	err error
 }
 
-func (c counted) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
+func (c *counted) Write(b []byte) (n int, err error) {
+	n, c.err = c.w.Write(b)
 	c.p.add(n)
-	return n, err
+	return n, c.err
 }
 
 // progress adds up what is done.

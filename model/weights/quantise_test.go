@@ -252,6 +252,7 @@ func TestQuantiseErrors(t *testing.T) {
 		"w":      file + "w: element 200 ([2 60] of [3 70]) is NaN",
 		"vector": file + "vector: F32 [2] cannot be quantised, want a matrix of floating point",
 		"ids":    file + "ids: I64 [1 1] cannot be quantised, want a matrix of floating point",
+		"gone":   dir + ": there is no tensor gone to quantise",
 		"empty":  file + "empty: a matrix [0, 4], want at least one row and column",
 	} {
 		for _, limit := range []int64{0, MemoryLimit} {
