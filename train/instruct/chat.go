@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/biolora/biolora/internal/parallel"
 	"github.com/biolora/biolora/internal/strictjson"
@@ -143,12 +145,56 @@ func (w rendering) spans(c *conversation) ([]Span, error) {
 	if !slices.ContainsFunc(spans, func(s Span) bool { return s.Learnt && s.Text != "" }) {
 		return nil, errors.New("the chat template writes no answer of the assistant, so that there is nothing to learn")
 	}
+	if err := callsWritten(spans, turns, messages); err != nil {
+		return nil, err
+	}
 	if w.plain {
 		if err := w.markPlain(spans, messages, c.tools, w.chat.template(c)); err != nil {
 			return nil, err
 		}
 	}
 	return joined(spans), nil
+}
+
+// callsWritten refuses a learnt turn whose tool calls the template does not write: the model would learn to say nothing
+// where it should call.
+func callsWritten(spans []Span, turns []chat.Span, messages []*strictjson.Object) error {
+	written := map[int]string{}
+	for i, t := range turns {
+		if spans[i].Learnt && t.Message >= 0 {
+			written[t.Message] += t.Text
+		}
+	}
+	for i, m := range messages {
+		text, learnt := written[i]
+		calls, _ := get[[]any](m, "tool_calls")
+		for k, call := range calls {
+			if name := calledName(call); learnt && !strings.Contains(text, name) {
+				return fmt.Errorf("the chat template does not write the call of %q (message %d, tool_calls[%d]), so that it cannot be learnt: "+
+					"its text would lack the call", name, i, k)
+			}
+		}
+	}
+	return nil
+}
+
+// calledName is the name of the function that a tool call calls, up to what templates may write in another way.
+func calledName(call any) string {
+	o, _ := call.(*strictjson.Object)
+	if o == nil {
+		return ""
+	}
+	if f, ok := get[*strictjson.Object](o, "function"); ok {
+		o = f
+	}
+	name, _ := get[string](o, "name")
+	other := func(c rune) bool {
+		return c >= utf8.RuneSelf || !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '_'
+	}
+	if n := strings.IndexFunc(name, other); n >= 0 {
+		name = name[:n]
+	}
+	return name
 }
 
 // joined joins spans that follow one another and are both learnt, or both not: they are encoded in one piece.

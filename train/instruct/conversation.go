@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/biolora/biolora/internal/strictjson"
@@ -208,6 +209,7 @@ func kindOf(o *strictjson.Object, key string) string {
 // check says what is wrong with messages that no template has to look at.
 func (p *conversationParser) check(c *conversation) {
 	answers := 0
+	var roles []string
 	for i, m := range c.messages {
 		if len(p.errs) >= maxReported {
 			return
@@ -228,6 +230,9 @@ func (p *conversationParser) check(c *conversation) {
 			continue
 		}
 		if role != "assistant" {
+			if name := strconv.Quote(abbreviate([]byte(role))); len(roles) < maxReported && !slices.Contains(roles, name) {
+				roles = append(roles, name)
+			}
 			continue
 		}
 		answers++
@@ -236,7 +241,7 @@ func (p *conversationParser) check(c *conversation) {
 		}
 	}
 	if answers == 0 && len(p.errs) == 0 {
-		p.fail("no message is the assistant's, so that there is nothing to learn")
+		p.fail("no message is the assistant's, so that there is nothing to learn: the roles are %s, and not \"assistant\"", strings.Join(roles, ", "))
 	}
 }
 

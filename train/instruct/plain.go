@@ -20,11 +20,11 @@ import (
 // template has looked into what was said, and the row is refused.
 
 // masker knows which characters need stand-ins: those that special tokens begin or end with, and those that a normaliser
-// may make such characters of; save those of tags that no special token has. Templates look for such tags ("</think>"),
-// and they can be left as they are: a special token that touched one would have all of it in itself.
+// may make such characters of; save those of simple tags that no special token has. Templates look for such tags
+// ("</think>"), and they can be left as they are: a special token that touched one would have all of it in itself.
 type masker struct {
 	ends map[rune]bool   // characters that special tokens begin or end with
-	tags map[string]bool // tags within special tokens; nil: all tags need stand-ins
+	tags map[string]bool // tags within special tokens, in lower case; nil: all tags need stand-ins
 }
 
 func newMasker(special []string) *masker {
@@ -33,11 +33,13 @@ func newMasker(special []string) *masker {
 	for _, s := range special {
 		first, _ := utf8.DecodeRuneInString(s)
 		last, _ := utf8.DecodeLastRuneInString(s)
-		m.ends[first], m.ends[last] = true, true
+		for _, c := range []rune{first, last} {
+			m.ends[c], m.ends[unicode.ToLower(c)], m.ends[unicode.ToUpper(c)] = true, true, true
+		}
 		all = all || first == '>' || last == '<' || first == '<' && !strings.Contains(s, ">") || last == '>' && !strings.Contains(s, "<")
 		for i, c := range s {
 			if c == '<' {
-				m.tags[s[i:i+tag(s[i:])]] = true
+				m.tags[strings.ToLower(s[i:i+tag(s[i:])])] = true
 			}
 		}
 	}
@@ -66,6 +68,15 @@ func tag(s string) int {
 		return 0
 	}
 	return n + 1
+}
+
+// stays reports whether a tag needs no stand-ins. No normaliser makes another tag of one with nothing but ASCII letters,
+// digits and a few signs in it, but for the case of its letters.
+func (m *masker) stays(tag string) bool {
+	other := func(c rune) bool {
+		return c >= utf8.RuneSelf || !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("/_-", c)
+	}
+	return m.tags != nil && !strings.ContainsFunc(tag[1:len(tag)-1], other) && !m.tags[strings.ToLower(tag)]
 }
 
 // The stand-ins are taken from a plane of private use that no text needs.
@@ -207,8 +218,8 @@ func (s *standIns) mask(text string, name bool) string {
 	var b strings.Builder
 	last := -1 // where the tag that stays ends
 	for i, c := range text {
-		if c == '<' && s.tags != nil {
-			if n := tag(text[i:]); n > 0 && !s.tags[text[i:i+n]] {
+		if c == '<' {
+			if n := tag(text[i:]); n > 0 && s.stays(text[i:i+n]) {
 				last = i + n - 1
 			}
 		}

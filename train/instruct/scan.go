@@ -83,19 +83,35 @@ func (s *scanner) next() (rawRow, error) {
 	return rawRow{}, io.EOF
 }
 
+// foreign are files that people take for rows, by their first bytes.
+var foreign = []struct{ begins, is string }{
+	{"\xFF\xFE\x00\x00", "the file is UTF-32; it must be UTF-8"},
+	{"\xFF\xFE", "the file is UTF-16; it must be UTF-8"},
+	{"\xFE\xFF", "the file is UTF-16; it must be UTF-8"},
+	{"\x1F\x8B", "the file is compressed with gzip; unpack it first"},
+	{"\x28\xB5\x2F\xFD", "the file is compressed with zstd; unpack it first"},
+	{"\xFD7zX", "the file is compressed with xz; unpack it first"},
+	{"BZh", "the file is compressed with bzip2; unpack it first"},
+	{"PK\x03\x04", "the file is a zip archive; unpack it first"},
+	{"PAR1", "the file is Parquet; export it as JSON Lines first"},
+	{"ARRO", "the file is Arrow; export it as JSON Lines first"},
+}
+
 // start skips a byte order mark and white space and tells lines from an array.
 func (s *scanner) start() error {
-	head, err := s.r.Peek(3)
+	head, err := s.r.Peek(4)
 	if err != nil && err != io.EOF {
 		return s.fail(err)
 	}
-	if bytes.HasPrefix(head, []byte{0xFE, 0xFF}) || bytes.HasPrefix(head, []byte{0xFF, 0xFE}) {
-		return s.fail(errors.New("the file is UTF-16; it must be UTF-8"))
+	for _, f := range foreign {
+		if bytes.HasPrefix(head, []byte(f.begins)) {
+			return s.fail(errors.New(f.is))
+		}
 	}
-	if bytes.HasPrefix(head, []byte{0x1F, 0x8B}) {
-		return s.fail(errors.New("the file is compressed with gzip; unpack it first"))
+	if len(head) == 4 && (head[0] == 0 || head[1] == 0) { // no JSON begins so
+		return s.fail(errors.New("the file is UTF-16 or UTF-32, or no text; it must be JSON in UTF-8"))
 	}
-	if bytes.Equal(head, []byte{0xEF, 0xBB, 0xBF}) {
+	if bytes.HasPrefix(head, []byte{0xEF, 0xBB, 0xBF}) {
 		s.r.Discard(3)
 	}
 	c, err := s.skipSpace()
