@@ -60,7 +60,7 @@ func (c *tokenize) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	name, in := "<stdin>", s.In
 	if c.In != "" {
-		f, err := os.Open(c.In)
+		f, err := open(ctx, c.In)
 		if err != nil {
 			return err
 		}
@@ -72,6 +72,25 @@ func (c *tokenize) Run(ctx context.Context, s *cli.Streams) error {
 		answer = c.decoder(tok)
 	}
 	return each(ctx, newLines(ctx, name, in, s.Out), s.Out, answer)
+}
+
+// open opens a file. ctx ends the wait for whoever writes to a named pipe.
+func open(ctx context.Context, path string) (*os.File, error) {
+	type opened struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.Open(path)
+		done <- opened{f, err}
+	}()
+	select {
+	case o := <-done:
+		return o.f, o.err
+	case <-ctx.Done(): // the goroutine ends with its Open or with the process
+		return nil, ctx.Err()
+	}
 }
 
 // answering makes the answer to a line, without its end, and appends it to dst.

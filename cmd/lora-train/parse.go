@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -119,12 +120,13 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 // parseFlags reads the command line and returns the keys it gives.
 func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, err error) {
 	helped := false
+	var help bytes.Buffer
 	k, err := kong.New(into,
 		kong.Name("lora-train"),
 		kong.Description("Fine-tunes a LLaMA checkpoint with LoRA on instruction data and saves a PEFT adapter. "+
 			"Without arguments it runs a demo on an embedded tiny model.\n\n"+
 			"Exit status: 0 done, 1 failed, 2 wrong usage, 3 interrupted."),
-		kong.Writers(stdout, io.Discard),
+		kong.Writers(&help, io.Discard),
 		kong.Exit(func(int) { helped = true }),
 		kong.TypeMapper(reflect.TypeFor[lora.Names](), kong.MapperFunc(mapNames)),
 		kong.TypeMapper(reflect.TypeFor[lora.Rules](), kong.MapperFunc(mapRules)),
@@ -137,6 +139,9 @@ func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, e
 	ctx, err := k.Parse(joinNegative(args))
 	switch {
 	case helped:
+		if _, err := help.WriteTo(stdout); err != nil {
+			return nil, fmt.Errorf("standard output: %w", err)
+		}
 		return nil, errHelp
 	case err != nil:
 		return nil, usageError{err}

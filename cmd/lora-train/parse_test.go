@@ -208,6 +208,20 @@ func TestHelpHasAllFlagsAndDefaults(t *testing.T) {
 	}
 }
 
+// Help that cannot be written is a failure, not wrong usage.
+func TestHelpIsWritten(t *testing.T) {
+	full, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Close()
+	w.Close()
+	var stderr bytes.Buffer
+	if code := command(t.Context(), []string{"--help"}, w, &stderr); code != exitFailed || !strings.HasPrefix(stderr.String(), "lora-train: standard output: ") {
+		t.Errorf("exit status %d, %q", code, stderr.String())
+	}
+}
+
 // Flags that are promised, letter for letter.
 func TestFlagNames(t *testing.T) {
 	want := strings.Fields(`--learning-rate --per-device-train-batch-size --gradient-accumulation-steps --num-train-epochs
