@@ -203,9 +203,12 @@ func (m *Model) limit(r *Memory) {
 		own = u.Own
 	}
 	r.Limit, r.From = own+room.Bytes-room.Bytes/spare, room.From
-	if r.Peak+r.Mapped <= r.Limit {
+	switch {
+	case r.Peak+r.Mapped <= r.Limit:
 		r.Limit -= r.Mapped
 		r.From += ", less the weights' pages"
+	case r.Peak <= r.Limit:
+		r.From += "; not all of the weights' pages have room beside it"
 	}
 }
 

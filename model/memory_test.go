@@ -179,7 +179,7 @@ func (d *decoder) history(t testing.TB, m *model.Model, reserve bool) (out []flo
 // Whatever is kept, and whether memory is reserved, no bit of losses and gradients changes: over random decoders,
 // adapters and batches, with evaluations between that use the same memory.
 func TestPoliciesChangeNoBit(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		d := randomDecoder(t, r)
 		var want []float32
@@ -202,7 +202,7 @@ func TestPoliciesChangeNoBit(t *testing.T) {
 
 // What is planned for is what there is after Reserve, and after a run.
 func TestPlanIsWhatIsHeld(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		d := randomDecoder(t, rand.New(rand.NewPCG(seed, 6)))
 		for _, policy := range []string{"all", "none", "some:1"} {
 			m := d.open(t, model.Options{Activations: policy, Threads: 2})

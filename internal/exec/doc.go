@@ -5,5 +5,6 @@
 //
 // A VM splits its program at the backward pass: Forward leaves in a Frame what Backward reads. One Frame for all
 // layers and a Recompute before each Backward is activation checkpointing; a Frame for each layer keeps
-// everything. Both run the same instructions on the same numbers, so the choice never changes a result.
+// everything but what is cheap to compute again (Cheap). Both run the same instructions on the same numbers, so
+// the choice never changes a result.
 package exec
