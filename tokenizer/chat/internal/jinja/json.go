@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -245,7 +246,9 @@ func (d *dumper) quote(s string) {
 	t := d.t
 	t.addByte('"')
 	from := 0
-	for i, c := range s {
+	for i, n := 0, 0; i < len(s); i += n {
+		c, width := utf8.DecodeRuneInString(s[i:])
+		n = width // 1 for a byte that is no UTF-8
 		e := ""
 		switch {
 		case c == '"' || c == '\\':
@@ -269,7 +272,7 @@ func (d *dumper) quote(s string) {
 		}
 		t.add(s[from:i])
 		t.add(e)
-		from = i + len(string(c))
+		from = i + n
 	}
 	t.add(s[from:])
 	t.addByte('"')
