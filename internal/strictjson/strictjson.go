@@ -7,6 +7,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,6 +102,9 @@ func ReadObject(path string, limit int64) (*Object, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(data, []byte("version https://git-lfs")) {
+		return nil, fmt.Errorf("%s: this is a Git LFS pointer, not the file itself; fetch it with: git lfs pull", path)
 	}
 	o, err := ParseObject(data)
 	if err != nil {

@@ -148,6 +148,10 @@ func TestReadObject(t *testing.T) {
 	if _, err := ReadObject(path, 8); err == nil || err.Error() != path+": want a JSON object, got an array" {
 		t.Error(err)
 	}
+	write("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+	if _, err := ReadObject(path, 1<<20); err == nil || err.Error() != path+": this is a Git LFS pointer, not the file itself; fetch it with: git lfs pull" {
+		t.Error(err)
+	}
 	if _, err := ReadObject(dir, 1<<20); err == nil || err.Error() != dir+": not a regular file" {
 		t.Error(err)
 	}
