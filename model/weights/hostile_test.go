@@ -259,6 +259,8 @@ func TestMetaErrors(t *testing.T) {
 			"DIR: shard 1 of Meta's checkpoint is missing, though there is consolidated.02.pth"},
 		"no first shard": {testParams, files{"consolidated.01.pth": half},
 			"DIR: shard 0 of Meta's checkpoint is missing, though there is consolidated.01.pth"},
+		"no last shard": {testParams, files{"consolidated.00.pth": halfWith("layers.0.attention.wq.weight", 2, 4)},
+			"DIR: DIR/consolidated.00.pth has 2 of the 4 rows of layers.0.attention.wq.weight: there must be 2 files like it, and there are 1"},
 		"one shard twice": {testParams, files{"consolidated.00.pth": half, "consolidated.0.pth": half},
 			"DIR: consolidated.0.pth and consolidated.00.pth are the same shard"},
 		"not JSON":      {"{", nil, "DIR/params.json: line 1, byte 1: want a string, but the text ends"},
@@ -452,7 +454,8 @@ func TestOtherArchitectureIsListed(t *testing.T) {
 func TestUnreadableBlocks(t *testing.T) {
 	dir := t.TempDir()
 	meta, tensors := ggufModel()
-	tensors = append(tensors, gguf.Source{Name: "blk.0.ffn_down.weight", Type: gguf.IQ2XXS, Shape: []int{1, 256}, Data: make([]byte, 66)})
+	tensors = append(tensors, gguf.Source{Name: "blk.0.ffn_down.weight", Type: gguf.IQ2XXS, Shape: []int{1, 256}, Data: make([]byte, 66)},
+		gguf.Source{Name: "blk.1.attn_q.weight", Type: gguf.IQ2XXS, Shape: []int{8, 256}, Data: make([]byte, 8*66)})
 	if err := gguf.WriteFile(filepath.Join(dir, "x.gguf"), meta, tensors); err != nil {
 		t.Fatal(err)
 	}
@@ -461,11 +464,15 @@ func TestUnreadableBlocks(t *testing.T) {
 	if !ok || x.DType != numeric.Invalid || x.Type != "IQ2_XXS" || x.Bytes() != 66 || x.Data != nil {
 		t.Errorf("%+v", x)
 	}
+	if q, ok := c.Tensor("model.layers.1.self_attn.q_proj.weight"); !ok || q.DType != numeric.Invalid || q.Type != "IQ2_XXS" { // its rows would be turned
+		t.Errorf("%+v", q)
+	}
 	want := filepath.Join(dir, "x.gguf") + ": tensor model.layers.0.mlp.down_proj.weight: IQ2_XXS cannot be read as floating point"
 	if err := x.Elements(make([]float32, 1), 0); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	want = filepath.Join(dir, "x.gguf") + ": tensor model.layers.0.mlp.down_proj.weight: IQ2_XXS cannot be read"
+	want = filepath.Join(dir, "x.gguf") + ": tensor model.layers.0.mlp.down_proj.weight: IQ2_XXS cannot be read\n" +
+		filepath.Join(dir, "x.gguf") + ": tensor model.layers.1.self_attn.q_proj.weight: IQ2_XXS cannot be read"
 	if _, err := c.Rewrite(nil, numeric.Invalid); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -132,6 +132,9 @@ func (c *Checkpoint) openParts(files []string, p *params) error {
 	if err := join(errs); err != nil {
 		return err
 	}
+	if err := p.countParts(shards); err != nil {
+		return fmt.Errorf("%s: %w", c.dir, err)
+	}
 	for _, t := range shards[0].tensors {
 		parts := []Tensor{t}
 		for _, s := range shards[1:] {
@@ -154,6 +157,19 @@ func (c *Checkpoint) openParts(files []string, p *params) error {
 		}
 	}
 	return join(errs)
+}
+
+// countParts tells from the rows of a matrix that is always split by them that the last files are missing.
+func (p *params) countParts(shards []*shard) error {
+	const name = "layers.0.attention.wq.weight"
+	t, ok := shards[0].tensor(name)
+	rows, cols := t.Size()
+	want := p.heads * p.headDim
+	if !ok || rows == 0 || cols != p.dim || want%rows != 0 || want/rows <= len(shards) {
+		return nil
+	}
+	return fmt.Errorf("%s has %d of the %d rows of %s: there must be %d files like it, and there are %d",
+		shards[0].path, rows, want, name, want/rows, len(shards))
 }
 
 // role is what a tensor is in the decoder, as far as its parts and its rows are concerned.
@@ -303,8 +319,11 @@ func joinParts(t Tensor, parts []Tensor, p *params) (Tensor, error) {
 // turn puts the rows of heads into Hugging Face's rotary order.
 func turn(t Tensor, heads, headDim int) (Tensor, error) {
 	rows, cols := t.Size()
-	if rows != heads*headDim || cols == 0 || headDim%2 != 0 || t.DType.Size() == 0 {
+	if rows != heads*headDim || cols == 0 || headDim%2 != 0 {
 		return t, t.errorf("%s %v, want %d rows: %d heads of %d, an even number", t.Type, t.Shape, heads*headDim, heads, headDim)
+	}
+	if t.DType.Size() == 0 {
+		return t, nil // it can only be listed: who asks for its values is told so
 	}
 	t.layout = &turned{base: layoutOf(t), row: cols * t.DType.Size(), cols: cols, headDim: headDim}
 	t.Data = nil

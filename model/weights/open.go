@@ -135,18 +135,24 @@ func regularNames(dir string) ([]string, error) {
 
 // noWeights says what there is in place of what is looked for.
 func noWeights(dir string, names []string) error {
-	var found []string
+	var found, partial []string
 	for _, name := range names {
+		if slices.Contains([]string{".incomplete", ".part", ".partial", ".crdownload", ".aria2"}, filepath.Ext(name)) {
+			partial = append(partial, name)
+		}
 		if slices.ContainsFunc([]string{"*.bin", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.safetensors", "*.index.json", "*.onnx"},
 			func(pattern string) bool { ok, _ := filepath.Match(pattern, name); return ok }) {
 			found = append(found, name)
 		}
 	}
 	err := fmt.Errorf("%s: %w", dir, errNoWeights)
-	if len(found) == 0 {
-		return err
+	if len(partial) > 0 {
+		err = fmt.Errorf("%w; found %s: a download that has not ended", err, list(partial))
 	}
-	return fmt.Errorf("%w; found %s, which is not read under such a name", err, list(found))
+	if len(found) > 0 {
+		err = fmt.Errorf("%w; found %s, which is not read under such a name", err, list(found))
+	}
+	return err
 }
 
 // readConfig reads config.json.

@@ -165,6 +165,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		"nothing":            {files{"config.json": "{}"}, noWeightsText},
 		"other formats":      {files{"tf_model.h5": "", "model-00001-of-00002.safetensors": "", "flax_model.msgpack": "", "x.ckpt": ""}, noWeightsText + "; found flax_model.msgpack, model-00001-of-00002.safetensors, tf_model.h5 and 1 more, which is not read under such a name"},
+		"half a download":    {files{"model.safetensors.incomplete": ""}, noWeightsText + "; found model.safetensors.incomplete: a download that has not ended"},
 		"adapter":            {files{"adapter_model.safetensors": ""}, noWeightsText + "; found adapter_model.safetensors, which is not read under such a name"},
 		"truncated":          {files{SingleFile: "abc"}, "%s/model.safetensors: not a safetensors file: 3 bytes, want at least 8"},
 		"bad index":          {files{IndexFile: "{\n\"weight_map\": x}"}, "%s/model.safetensors.index.json: line 2, byte 16: want a value, got 'x'"},
