@@ -86,8 +86,8 @@ func readNormalizer(raw json.RawMessage, path string, depth int) (normalizer, er
 	case "NFKD":
 		return unicodeForm(norm.NFKD), nil
 	}
-	return nil, fmt.Errorf("%s: normalizer type %.40q is not supported: "+
-		"Sequence, Prepend, Replace, NFC, NFD, NFKC and NFKD are", path, kind)
+	return nil, fmt.Errorf("%s: normalizer type %.40q is %w: "+
+		"Sequence, Prepend, Replace, NFC, NFD, NFKC and NFKD are", path, kind, ErrUnsupported)
 }
 
 func readReplace(raw json.RawMessage, path string) (replace, error) {
@@ -162,8 +162,8 @@ func readPreTokenizer(raw json.RawMessage, path string, depth int) (preTokenizer
 	case "WhitespaceSplit":
 		return split{pattern: oneRune(unicode.IsSpace), keep: removed}, nil
 	}
-	return nil, fmt.Errorf("%s: pre_tokenizer type %.40q is not supported: "+
-		"Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation and WhitespaceSplit are", path, kind)
+	return nil, fmt.Errorf("%s: pre_tokenizer type %.40q is %w: "+
+		"Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation and WhitespaceSplit are", path, kind, ErrUnsupported)
 }
 
 func readSplit(raw json.RawMessage, path string) (split, error) {
@@ -289,8 +289,8 @@ func readDecoders(raw json.RawMessage, path string, depth int) ([]decoderSpec, e
 			},
 		}}, err
 	}
-	return nil, fmt.Errorf("%s: decoder type %.40q is not supported: "+
-		"Sequence, Replace, ByteFallback, Fuse, ByteLevel, Strip and Metaspace are", path, kind)
+	return nil, fmt.Errorf("%s: decoder type %.40q is %w: "+
+		"Sequence, Replace, ByteFallback, Fuse, ByteLevel, Strip and Metaspace are", path, kind, ErrUnsupported)
 }
 
 func readStrip(raw json.RawMessage, path string) ([]decoderSpec, error) {

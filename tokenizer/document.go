@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ func readFile(path string) ([]byte, error) { return readUpTo(path, maxFile) }
 func readUpTo(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, explainMissing(path, err)
 	}
 	if !info.Mode().IsRegular() { // such as a pipe, which might never end
 		return nil, fmt.Errorf("%s: not a regular file", path)
@@ -39,6 +40,15 @@ func readUpTo(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return data.Bytes(), nil
+}
+
+// explainMissing tells a symbolic link that leads nowhere from a name that is not there: nothing else is read in place of
+// the file, so the error is not fs.ErrNotExist.
+func explainMissing(path string, err error) error {
+	if to, linkErr := os.Readlink(path); linkErr == nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is a symbolic link to %.200q, which is not there", path, to)
+	}
+	return err
 }
 
 // document reads JSON value by value, in the file's order, and says where an error lies. Its text is valid JSON, so

@@ -223,21 +223,21 @@ func (f *file) checkModel() error {
 	switch {
 	case !m.hasAny:
 		if f.tekken {
-			return f.doc.errorAt(0, "this is Mistral's tekken, which is not supported (its tokenizer.json would do)")
+			return f.doc.errorAt(0, "this is Mistral's tekken, which is %w (its tokenizer.json would do)", ErrUnsupported)
 		}
 		return f.doc.errorf("no model in the file: it is not a tokenizer.json")
 	case m.Type != "" && m.Type != "BPE":
-		return refuse("model.type %.40q is not supported: only BPE is", m.Type)
+		return refuse("model.type %.40q is %w: only BPE is", m.Type, ErrUnsupported)
 	case !m.hasVocab:
 		return refuse("model.vocab: want an object of tokens and ids, as BPE has")
 	case len(m.vocab) == 0:
 		return refuse("model.vocab is empty")
 	case m.Dropout != nil && *m.Dropout != 0:
-		return refuse("model.dropout %v would make every encoding random; it is not supported", *m.Dropout)
+		return refuse("model.dropout %v would make every encoding random; it is %w", *m.Dropout, ErrUnsupported)
 	case m.Prefix != nil && *m.Prefix != "":
-		return refuse("model.continuing_subword_prefix %.40q is not supported", *m.Prefix)
+		return refuse("model.continuing_subword_prefix %.40q is %w", *m.Prefix, ErrUnsupported)
 	case m.Suffix != nil && *m.Suffix != "":
-		return refuse("model.end_of_word_suffix %.40q is not supported", *m.Suffix)
+		return refuse("model.end_of_word_suffix %.40q is %w", *m.Suffix, ErrUnsupported)
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ func locate(path string) (string, error) {
 		return path, nil
 	}
 	for _, name := range []string{"tokenizer.json", "tokenizer.model"} {
-		if file := filepath.Join(path, name); exists(file) {
+		file := filepath.Join(path, name)
+		if _, err := os.Lstat(file); err == nil { // a link that leads nowhere is told when it is read
 			return file, nil
 		}
 	}
@@ -122,7 +123,7 @@ func parseJSON(path string, data []byte) (*vocabulary, problems, error) {
 func readHead(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, explainMissing(path, err)
 	}
 	if !info.Mode().IsRegular() { // such as a pipe, which might never end
 		return nil, fmt.Errorf("%s: not a regular file", path)

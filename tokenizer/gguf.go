@@ -52,7 +52,7 @@ func parseGGUF(f *gguf.File) (*vocabulary, error) {
 	case "gpt2":
 		err = r.readByteLevel(pieces)
 	default:
-		err = fmt.Errorf("%s: %smodel %.40q is not supported: llama and gpt2 are", f.Path(), ggml, model)
+		err = fmt.Errorf("%s: %smodel %.40q is %w: llama and gpt2 are", f.Path(), ggml, model, ErrUnsupported)
 	}
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (r ggufReader) readScored(pieces []spPiece) error {
 		return err
 	}
 	if r.Has(ggml + "precompiled_charsmap") {
-		return fmt.Errorf("%s: %sprecompiled_charsmap: rules for characters are not supported in GGUF files", r.Path(), ggml)
+		return fmt.Errorf("%s: %sprecompiled_charsmap: rules for characters are %w in GGUF files", r.Path(), ggml, ErrUnsupported)
 	}
 	r.v.setSpaces(rules)
 	return r.readRoles([2]int32{1, 2}, true)
@@ -267,8 +267,8 @@ func (r ggufReader) readWords(llama3 bool) (addBOS bool, err error) {
 		r.v.setByteLevel(scanQwen2)
 		return false, nil
 	default:
-		return false, fmt.Errorf("%s: %spre %.40q is not supported: llama-bpe, smaug-bpe, gpt-2, smollm, qwen2 and default are",
-			r.Path(), ggml, pre)
+		return false, fmt.Errorf("%s: %spre %.40q is %w: llama-bpe, smaug-bpe, gpt-2, smollm, qwen2 and default are",
+			r.Path(), ggml, pre, ErrUnsupported)
 	}
 	r.v.model.ignoreMerges = true
 	r.v.setByteLevel(scanLlama3)

@@ -147,6 +147,29 @@ func TestLoadSettingsErrors(t *testing.T) {
 	}
 }
 
+// A link that leads nowhere, as in a cache that was cleared in part, is not the same as no file: what else there is would
+// be read in its place.
+func TestLoadDanglingLinks(t *testing.T) {
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, name)
+		if err := os.Symlink("../blobs/gone", file); err != nil {
+			t.Skip("no symbolic links here: ", err)
+		}
+		other := "tokenizer.json"
+		if name == other {
+			other = "tokenizer.model"
+		}
+		if err := os.WriteFile(filepath.Join(dir, other), []byte(minimal(okModel)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := "tokenizer: " + file + ` is a symbolic link to "../blobs/gone", which is not there`
+		if _, err := Load(dir); err == nil || err.Error() != want || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
 func TestLoadMissing(t *testing.T) {
 	if _, err := Load(filepath.Join(t.TempDir(), "nowhere")); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("error %v", err)

@@ -89,7 +89,7 @@ func (p *regexParser) accept(text string) bool {
 	return true
 }
 
-func unsupported(what string) error { return fmt.Errorf("%.60s is not supported", what) }
+func unsupported(what string) error { return fmt.Errorf("%.60s is %w", what, ErrUnsupported) }
 
 func (p *regexParser) choice() (*regexNode, error) {
 	if p.depth++; p.depth > maxRegexDepth {

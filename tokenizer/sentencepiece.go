@@ -176,11 +176,11 @@ func (m *spModel) check(path string) error {
 	case !m.hasTrainer:
 		return fmt.Errorf("%s: there is no trainer_spec, which says what kind of model it is", path)
 	case spKinds[m.kind] != "":
-		return fmt.Errorf("%s: a SentencePiece model of type %s; only BPE is supported", path, spKinds[m.kind])
+		return fmt.Errorf("%s: a SentencePiece model of type %s is %w: only BPE is", path, spKinds[m.kind], ErrUnsupported)
 	case m.kind != kindBPE:
 		return fmt.Errorf("%s: trainer_spec: model_type %d is not known; only BPE (%d) is supported", path, m.kind, kindBPE)
 	case m.denormal != "":
-		return fmt.Errorf("%s: denormalizer_spec: rules for decoding are not supported", path)
+		return fmt.Errorf("%s: denormalizer_spec: rules for decoding are %w", path, ErrUnsupported)
 	}
 	return checkPieces(path, m.pieces, m.bytes)
 }
@@ -308,8 +308,8 @@ func (v *vocabulary) setScored(pieces []spPiece, bytes bool) error {
 	}
 	for i, id := range v.model.results {
 		if m := v.model.merges[i]; pieces[id].kind == pieceUnused {
-			return fmt.Errorf("%s: piece %d, %.40q, is not to be used, but pieces %d and %d make it; such models are not supported",
-				v.file, id, pieces[id].text, m.left, m.right)
+			return fmt.Errorf("%s: piece %d, %.40q, is not to be used, but pieces %d and %d make it; such models are %w",
+				v.file, id, pieces[id].text, m.left, m.right, ErrUnsupported)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@
 package tokenizer
 
 import (
+	"errors"
 	"slices"
 
 	sugar "github.com/sugarme/tokenizer"
@@ -39,6 +40,9 @@ type Tokenizer struct {
 	files    []string
 	warnings []string
 }
+
+// ErrUnsupported is what errors wrap about files that may be right, but are of a kind that this package does not read.
+var ErrUnsupported = errors.New("not supported")
 
 // none stands for the id of a token that does not exist.
 const none int32 = -1
