@@ -66,9 +66,12 @@ func describeAdapter(dir string, all bool) (*description, error) {
 		d.refuse(broken)
 		broken = nil
 	}
-	d.describeTokenizer(dir)
+	noTokenizer := d.describeTokenizer(dir)
 	if broken != nil {
 		d.refuse(broken)
+	}
+	if broken == nil && !errors.Is(noTokenizer, fs.ErrNotExist) {
+		broken = noTokenizer
 	}
 	return d.finish(), broken
 }

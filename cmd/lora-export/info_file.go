@@ -34,6 +34,8 @@ func describeFile(path string, all bool) (*description, error) {
 		return describeConfigFile(path)
 	case name == lora.ConfigFile:
 		return nil, fmt.Errorf("%s is one file of an adapter: name its directory", path)
+	case strings.HasSuffix(name, ".index.json"), name == weights.ParamsFile, name == "tokenizer_config.json", name == "generation_config.json":
+		return nil, fmt.Errorf("%s is one file of a checkpoint: name its directory", path)
 	}
 	d, err := describeTokenizer(path)
 	if err != nil && !slices.Contains([]string{".json", ".model", ".tiktoken"}, ext) {

@@ -43,8 +43,10 @@ func describeCheckpoint(path string, all bool) (*description, error) {
 		configErr = nil
 		d.Model = ggufArchitecture(ckpt.Files()[0])
 	}
-	if none := d.describeTokenizer(path); none {
+	noTokenizer := d.describeTokenizer(path)
+	if errors.Is(noTokenizer, fs.ErrNotExist) {
 		d.warn("there is no tokenizer: only rows of token ids can be trained on")
+		noTokenizer = nil
 	}
 	var broken error // what cannot be read, as opposed to what is not there
 	if !noWeights {
@@ -52,6 +54,9 @@ func describeCheckpoint(path string, all bool) (*description, error) {
 	}
 	if !noConfig {
 		broken = errors.Join(broken, configErr)
+	}
+	if broken == nil {
+		broken = noTokenizer // or else it would often only repeat what is wrong with config.json
 	}
 	if d.Model == nil && d.Tensors == nil {
 		return nil, broken
@@ -201,21 +206,26 @@ func newTokenizerInfo(t *tokenizer.Tokenizer) *tokenizerInfo {
 	return i
 }
 
-// describeTokenizer tells of the tokenizer beside weights. What keeps it from being read is a reason against them.
-func (d *description) describeTokenizer(path string) (none bool) {
+// describeTokenizer tells of the tokenizer beside weights. What keeps it from being used is a reason against them, and
+// an error unless it could be read.
+func (d *description) describeTokenizer(path string) error {
 	t, err := tokenizer.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err != nil {
-		if none = errors.Is(err, fs.ErrNotExist); !none {
-			d.refuse(err)
+		d.refuse(err)
+		if errors.Is(err, tokenizer.ErrUnsupported) {
+			return nil
 		}
-		return none
+		return err
 	}
 	d.Tokenizer = newTokenizerInfo(t)
 	d.warn(t.Warnings()...)
 	if d.Model != nil && d.Model.Vocabulary > 0 && t.VocabSize() > d.Model.Vocabulary {
 		d.warn(fmt.Sprintf("the tokenizer has %d tokens, the model %d", t.VocabSize(), d.Model.Vocabulary))
 	}
-	return false
+	return nil
 }
 
 // escape makes a pattern that matches just a path.

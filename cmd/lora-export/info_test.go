@@ -166,7 +166,7 @@ func TestInfoJSONKeys(t *testing.T) {
 }
 
 func TestInfoTensors(t *testing.T) {
-	dir := base{dtype: numeric.F32}.write(t)
+	dir := base{dtype: numeric.F32, extra: map[string]string{"tokenizer.json": readText(t, ownFile(t, "tokenizer", "sp.json"))}}.write(t)
 	groups, all := told(t, dir), told(t, "--tensors", dir)
 	if strings.Count(all, "\n") < strings.Count(groups, "\n") || !strings.Contains(all, "model.layers.0.mlp.up_proj.weight") {
 		t.Errorf("groups:\n%s\nall:\n%s", groups, all)
@@ -340,6 +340,7 @@ func TestInfoErrors(t *testing.T) {
 	broken := base{dtype: numeric.F32}.write(t)
 	must(t, os.WriteFile(filepath.Join(broken, "model.safetensors"), []byte("nonsense"), 0o666))
 	badConfig := base{dtype: numeric.F32, extra: map[string]string{"config.json": "{"}}.write(t)
+	badTokenizer := base{dtype: numeric.F32, extra: map[string]string{"tokenizer.json": "{"}}.write(t)
 	badAdapter := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(badAdapter, "adapter_config.json"), []byte(`{"r": `), 0o666))
 	for _, c := range []struct{ path, want string }{
@@ -347,6 +348,7 @@ func TestInfoErrors(t *testing.T) {
 		{empty, "no checkpoint (config.json, weights), adapter (adapter_config.json) or tokenizer is in this directory"},
 		{broken, filepath.Join(broken, "model.safetensors")},
 		{badConfig, filepath.Join(badConfig, "config.json") + ": line 1"},
+		{badTokenizer, filepath.Join(badTokenizer, "tokenizer.json") + ":1 (byte 1): not JSON"},
 		{badAdapter, filepath.Join(badAdapter, "adapter_config.json") + ": line 1"},
 		{file("model.safetensors", "\x08\x00\x00\x00\x00\x00\x00\x00{}"), "model.safetensors"},
 		{file("empty.bin", ""), "empty.bin: the file is empty"},
@@ -355,6 +357,8 @@ func TestInfoErrors(t *testing.T) {
 		{file("notes.txt", "hello there, this is no model"), "notes.txt is no file of weights, of a configuration or of a tokenizer that is known here"},
 		{file("tokenizer.json", "{}"), "tokenizer.json"},
 		{file("adapter_config.json", "{}"), "adapter_config.json is one file of an adapter: name its directory"},
+		{file("params.json", "{}"), "params.json is one file of a checkpoint: name its directory"},
+		{file("model.safetensors.index.json", "{}"), "model.safetensors.index.json is one file of a checkpoint: name its directory"},
 		{"/dev/null", "/dev/null is neither a directory nor a regular file"},
 	} {
 		code, _, stderr := run("info", c.path)
