@@ -27,6 +27,8 @@ const (
 
 func main() {
 	ctx := interruptible(os.Stderr)
+	// Whoever reads the output may leave before the run ends. What was learnt is not lost by that: log.txt has the rest.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -52,7 +54,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = r.run(ctx, stdout, stderr)
 	}
 	switch {
-	case err == nil, errors.Is(err, errHelp):
+	case err == nil, errors.Is(err, errHelp), errors.Is(err, syscall.EPIPE):
 		return exitDone
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted

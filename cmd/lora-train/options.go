@@ -48,7 +48,7 @@ func inFlags(err error) error {
 	if err == nil {
 		return nil
 	}
-	var names []string
+	names := []string{"; start from Defaults", "; it must be above 0"} // what libraries are told, and what users are
 	t := reflect.TypeFor[train.Options]()
 	for i := range t.NumField() {
 		name := t.Field(i).Name

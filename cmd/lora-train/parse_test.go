@@ -131,6 +131,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--lora-r 2.5", []string{"--lora-r", `"2.5"`}},
 		{"--lora-r -3", []string{"--lora-r", "-3"}},
 		{"--learning-rate nan", []string{"--learning-rate", "NaN"}},
+		{"--learning-rate 0", []string{"--learning-rate is 0; it must be above 0"}},
 		{"--weight-decay inf --adam-beta1 -1", []string{"--weight-decay", "Inf", "--adam-beta1", "-1"}},
 		{"--compute fp16", []string{"--compute", `"fp16"`, "auto, f32, bf16"}},
 		{"--device cuda", []string{"cuda is not in this build"}},

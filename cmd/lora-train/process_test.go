@@ -88,6 +88,23 @@ func TestSecondInterruptExitsAtOnce(t *testing.T) {
 	}
 }
 
+// A run whose output nobody reads any more goes on to its end.
+func TestClosedPipe(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cmd, _ := process(t, "--model", tiny(t), "--data", tinyRows(t), "--out", out, "--max-steps", "2")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	err = cmd.Run()
+	w.Close()
+	if err != nil || !exists(filepath.Join(out, "adapter_model.safetensors")) {
+		t.Errorf("%v; the adapter is there: %v", err, exists(filepath.Join(out, "adapter_model.safetensors")))
+	}
+}
+
 // A limit on the size of files stands for a disk that is full.
 func TestFullDisk(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
