@@ -137,11 +137,14 @@ func blockQ4_0(dst []float32, src []byte) {
 // blockQ4_1 reads: scale d, minimum m, nibbles as in Q4_0.
 func blockQ4_1(dst []float32, src []byte) {
 	y, b := (*[32]float32)(dst), (*[20]byte)(src)
-	d, m := half(b[:]), half(b[2:])
+	d, m := half(b[:]), -half(b[2:])
+	if m != m {
+		m = -m // a NaN keeps its sign when it is subtracted
+	}
 	for i := 0; i < 16; i += 8 {
 		q := eight(b[4:], i)
-		affine8((*[8]float32)(y[i:]), q&(15*ones), d, -m)
-		affine8((*[8]float32)(y[i+16:]), q>>4&(15*ones), d, -m)
+		affine8((*[8]float32)(y[i:]), q&(15*ones), d, m)
+		affine8((*[8]float32)(y[i+16:]), q>>4&(15*ones), d, m)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"strings"
@@ -198,4 +199,22 @@ func FuzzDequantize(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A minimum that is not a number comes out as it is, sign and all, in the two formats that add it.
+func TestMinimumNaN(t *testing.T) {
+	for _, m := range []byte{0x7e, 0xfe} {
+		four, five := make([]byte, 20), make([]byte, 24)
+		copy(four, []byte{0, 0x3c, 0x12, m})
+		copy(five, four[:4])
+		a, b := make([]float32, 32), make([]float32, 32)
+		if err := errors.Join(Dequantize(a, Q4_1, four), Dequantize(b, Q5_1, five)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range a {
+			if math.Float32bits(a[i]) != math.Float32bits(b[i]) {
+				t.Fatalf("element %d is %#x in Q4_1, %#x in Q5_1", i, math.Float32bits(a[i]), math.Float32bits(b[i]))
+			}
+		}
+	}
 }
