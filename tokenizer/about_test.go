@@ -130,6 +130,7 @@ func TestWhichFile(t *testing.T) {
 		{map[string]string{"tokenizer.model": sp, "a.gguf": scored, "params.json": "{}"}, "SentencePiece", []string{"tokenizer.model"}},
 		{map[string]string{"tokenizer.model": ranks, "chat_template.jinja": "x"}, "tiktoken", []string{"tokenizer.model", "chat_template.jinja"}},
 		{map[string]string{"a.gguf": scored}, "GGUF", []string{"a.gguf"}},
+		{map[string]string{"A-00001-of-00002.GGUF": scored, "A-00002-of-00002.GGUF": "x"}, "GGUF", []string{"A-00001-of-00002.GGUF"}},
 		{map[string]string{"m-00001-of-00012.gguf": scored, "m-00002-of-00012.gguf": "", "m-00010-of-00012.gguf": "", "m-00012-of-00012.gguf": ""}, "GGUF",
 			[]string{"m-00001-of-00012.gguf"}},
 		{map[string]string{"tokenizer.model": json}, "tokenizer.json", []string{"tokenizer.model"}}, // told by its content

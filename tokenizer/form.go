@@ -32,7 +32,7 @@ func locate(path string) (string, error) {
 	}
 	var found []string
 	for _, e := range entries {
-		if name := e.Name(); strings.HasSuffix(name, ".gguf") && !laterPart.MatchString(name) {
+		if name := e.Name(); strings.EqualFold(filepath.Ext(name), ".gguf") && !laterPart.MatchString(name) {
 			found = append(found, name)
 		}
 	}
@@ -52,7 +52,7 @@ func (e *absence) Error() string        { return e.text }
 func (e *absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // laterPart are the names of the second and later files of a checkpoint that was split: the first has the vocabulary.
-var laterPart = regexp.MustCompile(`-(\d*[2-9]|\d*[1-9]\d+)-of-\d+\.gguf$`)
+var laterPart = regexp.MustCompile(`-(\d*[2-9]|\d*[1-9]\d+)-of-\d+\.(?i:gguf)$`)
 
 // otherForms says which files that cannot be read here a directory has.
 func otherForms(entries []os.DirEntry) string {
