@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ type tokenize struct {
 	Model           string `required:"" placeholder:"DIR|FILE" help:"Tokenizer: a directory that holds one, or its file."`
 	In              string `placeholder:"FILE" help:"Read lines from a file. Without it: from standard input."`
 	Decode          bool   `help:"Turn ids into text instead."`
-	Special         bool   `help:"Put the tokenizer's special tokens around a text; with --decode, write special tokens out."`
+	Special         bool   `help:"Put the tokenizer's special tokens around a text; with --decode, take them off."`
 	NoSpecialInText bool   `name:"no-special-in-text" help:"Read special tokens that are written in a text as plain text."`
 }
 
@@ -37,7 +38,8 @@ asks for it: then what Transformers adds with add_special_tokens. That is what t
 LLaMA BOS; nothing where it has none). A tokenizer.model or .gguf file has none: there it is BOS, unless add_bos_token or
 add_eos_token in tokenizer_config.json or in the file's metadata say otherwise.
 
-With --decode special tokens are left out, unless --special asks for them.
+--decode goes back: all tokens are written out, special ones too, but for what --special puts around a text, if it is given
+here as well.
 
 Examples:
 
@@ -144,17 +146,35 @@ func (c *tokenize) encoder(tok *tokenizer.Tokenizer) answering {
 
 // decoder answers ids by their text.
 func (c *tokenize) decoder(tok *tokenizer.Tokenizer) answering {
-	decode := tok.Decode
+	var before, after []int32
 	if c.Special {
-		decode = tok.DecodeWithSpecial
+		before, after = around(tok)
 	}
 	return func(dst, line []byte) ([]byte, error) {
 		ids, err := readIDs(line, tok.VocabSize())
 		if err != nil {
 			return nil, err
 		}
-		return appendString(dst, decode(ids)), nil
+		if len(ids) >= len(before) && slices.Equal(ids[:len(before)], before) {
+			ids = ids[len(before):]
+		}
+		if rest := len(ids) - len(after); rest >= 0 && slices.Equal(ids[rest:], after) {
+			ids = ids[:rest]
+		}
+		return appendString(dst, tok.DecodeWithSpecial(ids)), nil
 	}
+}
+
+// around returns the ids that --special puts before and after a text.
+func around(tok *tokenizer.Tokenizer) (before, after []int32) {
+	const text = "a"
+	ids, inner := tok.EncodeWithSpecial(text), tok.Encode(text)
+	for i := 0; i+len(inner) <= len(ids); i++ {
+		if slices.Equal(ids[i:i+len(inner)], inner) {
+			return ids[:i], ids[i+len(inner):]
+		}
+	}
+	return nil, nil // a post-processor without the text
 }
 
 // readString reads a line that is a JSON string.
