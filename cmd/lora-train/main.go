@@ -32,11 +32,15 @@ func main() {
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// interruptible returns a context that the first SIGINT or SIGTERM ends; the second one ends the process.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends; the second one ends the process. A
+// hang-up that is ignored (nohup) stays ignored.
 func interruptible(stderr io.Writer) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		<-signals
 		fmt.Fprintln(stderr, "\nstopping after this micro-batch and saving; once more to exit at once")

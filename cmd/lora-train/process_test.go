@@ -69,7 +69,7 @@ func interrupt(t *testing.T, out string, signals ...os.Signal) (code int, stdout
 }
 
 func TestInterruptLeavesWhatWasLearnt(t *testing.T) {
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		out := filepath.Join(t.TempDir(), "out")
 		code, stdout := interrupt(t, out, sig)
 		if code != exitInterrupted || !strings.HasPrefix(stdout, "interrupted") {

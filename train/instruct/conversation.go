@@ -32,8 +32,8 @@ var speakers = map[string]string{
 	"tool": "tool", "observation": "tool",
 }
 
-// parseConversation reads a row {messages, tools} or, in ShareGPT's form, {conversations, system, tools}. Unlike other
-// rows it may have no key twice: whose words are learnt hangs on it.
+// parseConversation reads a row {messages, tools} or {conversations, system, tools}, whose elements have ShareGPT's form
+// or that of messages. Unlike other rows it may have no key twice: whose words are learnt hangs on it.
 func parseConversation(raw rawRow) (*conversation, error) {
 	if n := len(raw.json); n > maxConversationBytes {
 		return nil, fmt.Errorf("the row has %d bytes; a conversation has at most %d", n, maxConversationBytes)
@@ -168,7 +168,17 @@ func (p *conversationParser) shareGPT(list []*strictjson.Object) (messages []*st
 	default:
 		p.fail("the field \"system\": expected a text, got %s", strictjson.Kind(v))
 	}
+	again := func(i int, role any) {
+		if role == "system" && len(messages) > 0 && i == 0 {
+			p.fail("conversations[0] is a system prompt, and the field \"system\" is another one")
+		}
+	}
 	for i, o := range list {
+		if role, ok := o.Get("role"); ok { // {role, content} under ShareGPT's name
+			again(i, role)
+			messages = append(messages, o)
+			continue
+		}
 		from, _ := o.Get("from")
 		value, _ := o.Get("value")
 		name, ok := from.(string)
@@ -180,9 +190,7 @@ func (p *conversationParser) shareGPT(list []*strictjson.Object) (messages []*st
 		if !isText {
 			p.fail("conversations[%d].value: expected a text, got %s", i, kindOf(o, "value"))
 		}
-		if role == "system" && len(messages) > 0 && i == 0 {
-			p.fail("conversations[0] is a system prompt, and the field \"system\" is another one")
-		}
+		again(i, role)
 		if len(p.errs) >= maxReported {
 			break
 		}
