@@ -84,6 +84,9 @@ func TestPlannedPeak(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux says how much memory of its own a process has")
 	}
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, which needs memory of its own")
+	}
 	dir, rows := wide(t)
 	for _, policy := range []string{"all", "some:3", "none"} {
 		args := []string{"--model", dir, "--data", rows, "--max-steps", "2", "--target-modules", "all-linear", "--activation-policy", policy}
