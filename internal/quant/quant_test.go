@@ -439,10 +439,11 @@ func FuzzEncode(f *testing.F) {
 			return
 		}
 		v := make([]float32, rows*cols)
-		bad := false
+		bad, huge := false, false
 		for i := range v {
 			v[i] = float(data, i)
 			bad = bad || !finite(v[i])
+			huge = huge || math.Abs(float64(v[i])) > math.MaxFloat32/4
 		}
 		format := Int8
 		if nf4 {
@@ -450,6 +451,9 @@ func FuzzEncode(f *testing.F) {
 		}
 		var b bytes.Buffer
 		err := Encode(context.Background(), &b, format, rows, cols, 2, from(v, cols))
+		if err != nil && huge {
+			return // a scale that is rounded up to infinity is refused too
+		}
 		if (err != nil) != bad {
 			t.Fatalf("error %v, while something is not finite: %v", err, bad)
 		}
@@ -461,8 +465,9 @@ func FuzzEncode(f *testing.F) {
 			t.Fatal(err)
 		}
 		for i, got := range decode(t, m) {
+			// Near a tie the rounding of v/scale, up to 127 of them, decides: 127 * 2^-23 is 1.5e-5 of a step.
 			scale := math.Abs(float64(m.Scale(i / 64)))
-			if d := math.Abs(float64(got) - float64(v[i])); format == Int8 && d > scale/2*(1+1e-6)+127*0x1p-126 {
+			if d := math.Abs(float64(got) - float64(v[i])); format == Int8 && d > scale/2*(1+1e-4)+127*0x1p-126 {
 				t.Fatalf("element %d of %g is %g", i, v[i], got)
 			}
 		}
