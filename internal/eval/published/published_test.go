@@ -1,0 +1,39 @@
+package published
+
+import "testing"
+
+func TestFigures(t *testing.T) {
+	seen := map[[4]string]bool{}
+	for _, f := range Figures() {
+		key := [4]string{f.Paper, f.Task, f.Model, f.Split}
+		if seen[key] {
+			t.Errorf("%v twice", key)
+		}
+		seen[key] = true
+		if f.Value <= 0 || f.Value > 100 || f.ValueKnown != Read {
+			t.Errorf("%+v", f)
+		}
+		if (f.Split == "") != (f.SplitKnown == NotFound) {
+			t.Errorf("%s: split %q, but it is %v", f.Task, f.Split, f.SplitKnown)
+		}
+	}
+	if len(seen) != 20 {
+		t.Errorf("%d figures, want 20", len(seen))
+	}
+}
+
+// A test set's score is never set beside one of the development set.
+func TestOfSplit(t *testing.T) {
+	if got := Of("ncbi-disease", "test"); len(got) != 0 {
+		t.Errorf("figures of the development set for the test set: %+v", got)
+	}
+	if got := Of("ncbi-disease", "devel"); len(got) != 3 || got[0].Value != 87.18 {
+		t.Errorf("%+v", got)
+	}
+	if got := Of("jnlpba", "test"); len(got) != 3 || got[0].Split != "" {
+		t.Errorf("%+v", got)
+	}
+	if got := Of("mednli", "validation"); len(got) != 3 {
+		t.Errorf("%+v", got)
+	}
+}
