@@ -67,7 +67,7 @@ func wide(t *testing.T, d numeric.DType) string {
 func TestFileCutShort(t *testing.T) {
 	for _, d := range []numeric.DType{numeric.F32, numeric.BF16, numeric.F16} {
 		for _, compute := range []string{"f32", "bf16"} {
-			for i, features := range []string{"avx512_bf16", "avx512f", "avx2", "neon", "go"} {
+			for i, features := range []string{"amx", "avx512_bf16", "avx512f", "avx2", "neon", "go"} {
 				o := model.Options{Compute: compute, CPUFeatures: features, Threads: 1 + 2*(i%2)}
 				t.Run(fmt.Sprintf("%v/%s/%s", d, compute, features), func(t *testing.T) { cutShort(t, wide(t, d), o) })
 			}

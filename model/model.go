@@ -24,8 +24,8 @@ type Options struct {
 	Device string
 	// Threads is the number of threads; 0: one for each CPU.
 	Threads int
-	// CPUFeatures forces the instruction set of the products: "avx512_bf16", "avx512f", "avx2", "neon", "go". ""
-	// is the best there is.
+	// CPUFeatures forces the instruction set of the products: "amx", "avx512_bf16", "avx512f", "avx2", "neon", "go".
+	// "" is the best there is.
 	CPUFeatures string
 	// Activations says how many layers keep what their backward pass reads: "all", "none" (they compute it again from
 	// their input), "some:N" (the last N), or "auto" (also ""): as many as the memory has room for. It never changes a

@@ -130,13 +130,10 @@ func New(o Options) (*Backend, error) {
 	return be, nil
 }
 
-// note tells where bf16 is not the faster arithmetic. A CPU with AMX is fast at it, but not with these kernels.
+// note tells where bf16 is not the faster arithmetic.
 func note(c gemm.Compute, fast bool, kernels string) string {
-	switch {
-	case c != gemm.BF16 || fast && kernels == "avx512_bf16":
+	if c != gemm.BF16 || fast {
 		return ""
-	case fast:
-		return fmt.Sprintf("compute bf16 runs at the speed of f32 here: %s kernels do not use this CPU's tiles", kernels)
 	}
 	return fmt.Sprintf("compute bf16 is slower than f32 on this CPU (%s has no fast bf16 products)", kernels)
 }

@@ -90,7 +90,7 @@ func TestNew(t *testing.T) {
 	}{
 		{gemm.F32, true, "avx2", ""},
 		{gemm.BF16, true, "avx512_bf16", ""},
-		{gemm.BF16, true, "avx512f", "compute bf16 runs at the speed of f32 here: avx512f kernels do not use this CPU's tiles"},
+		{gemm.BF16, true, "amx", ""},
 		{gemm.BF16, false, "avx2", "compute bf16 is slower than f32 on this CPU (avx2 has no fast bf16 products)"},
 	} {
 		if got := note(c.compute, c.fast, c.kernels); got != c.want {

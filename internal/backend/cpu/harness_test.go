@@ -211,7 +211,7 @@ type path struct{ features, compute string }
 func (p path) String() string { return p.features + "/" + p.compute }
 
 func paths() (ps []path) {
-	for _, f := range []string{"go", "avx2", "avx512f", "avx512_bf16", "neon"} {
+	for _, f := range []string{"go", "avx2", "avx512f", "avx512_bf16", "amx", "neon"} {
 		be, err := New(Options{Features: f, Threads: 1})
 		if err != nil {
 			continue

@@ -1,9 +1,6 @@
 package cpu
 
-import (
-	"github.com/biolora/biolora/internal/backend"
-	"github.com/biolora/biolora/internal/backend/cpu/gemm"
-)
+import "github.com/biolora/biolora/internal/backend"
 
 // extent is the largest shape that a scratch buffer takes.
 type extent struct {
@@ -32,7 +29,7 @@ func (be *Backend) ScratchBytes(n backend.Need) int64 {
 	for _, x := range be.extents(n) {
 		most[x.b] = max(most[x.b], x.floats())
 	}
-	bytes := be.packedBytes(n) + 8*int64(optimBlocks(n.Param)) + int64(be.pool.Workers())*gemm.WorkerBytes
+	bytes := be.packedBytes(n) + 8*int64(optimBlocks(n.Param)) + int64(be.pool.Workers())*be.engine.WorkerBytes(be.compute, max(n.Rows, n.Forward))
 	for _, floats := range most {
 		bytes += 4 * int64(floats)
 	}

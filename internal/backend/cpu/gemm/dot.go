@@ -37,6 +37,10 @@ func (p *product) chooseDot() {
 func (p *product) interleave(scratch []uint32) []uint32 {
 	m, wide := p.tiling.m, p.dotRows()
 	rows := grow(scratch, p.red.k/p.red.places*wide)
+	if p.format == tilesBF16 {
+		p.interleaveTiles(rows, wide)
+		return rows
+	}
 	for b := range p.red.blocks {
 		k0, _, steps := p.red.span(b)
 		tile := p.packed.buf[p.packed.block(b):]

@@ -25,7 +25,7 @@ func basesOf(t testing.TB, v []float32, rows, cols int) (names []string, ws []We
 // Few rows must have the bits that they have among many.
 func TestFewRows(t *testing.T) {
 	const many = 20
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		t.Run(ker.name, func(t *testing.T) {
 			e := engine(t, ker, 2)
 			rng := rand.New(rand.NewPCG(31, 32))
@@ -62,7 +62,7 @@ func TestFewRows(t *testing.T) {
 // TestFewRowsAreDots: the shapes of the models of the field use the kernels for few rows, in all types and formats but
 // where elements would have to be rounded on the way.
 func TestFewRowsAreDots(t *testing.T) {
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		if ker.dot == nil {
 			continue
 		}
@@ -71,7 +71,7 @@ func TestFewRowsAreDots(t *testing.T) {
 			for _, w := range ws {
 				for _, c := range []Compute{F32, BF16} {
 					f := ker.format(c)
-					p := product{e: &Engine{ker: ker}, format: f, tiling: tile(3, ker.rows), red: cut(s[1], f), n: s[0], b: strided(operand{dtype: w.DType}, s[1], true)}
+					p := product{e: &Engine{ker: ker}, format: f, tiling: tile(3, ker.rowsOf(f)), red: cut(s[1], f), n: s[0], b: strided(operand{dtype: w.DType}, s[1], true)}
 					if w.Quant != nil {
 						p.quant = &quant.Matrix{Format: w.Quant.Format, Rows: s[0], Cols: s[1]}
 					}

@@ -16,6 +16,7 @@ type Engine struct {
 	pool    *parallel.Pool
 	workers []worker
 	pack    packTask
+	tiles   tilePackTask
 	product product
 	rows    []uint32 // of products of few rows
 }
@@ -25,6 +26,9 @@ type worker struct {
 	panels, tiles []uint32
 	floats        []float32 // of a quantised operand: scales, or elements
 	call          tileProduct
+	partial       []uint32 // of products on tiles: sums of blocks, and those of one block
+	block         []uint32
+	tile          tileCall
 	sums          [maxFewRows * 32]float32
 	product       product // of GemmOn
 	_             [64]byte
@@ -99,8 +103,16 @@ func checkMatrix(name string, v []float32, rows, cols, ld int) {
 // Pack packs x, row-major [m, k] with leading dimension ld >= k, for products in c.
 func (e *Engine) Pack(p *Packed, c Compute, x []float32, m, k, ld int) {
 	checkMatrix("x", x, m, k, ld)
-	p.shape(e.ker.format(c), m, k, e.ker.rows)
-	e.pack = packTask{ker: e.ker, dst: p, src: operand{p: unsafe.Pointer(&x[0]), dtype: numeric.F32, lane: ld, place: 1}}
+	f := e.ker.format(c)
+	p.shape(f, m, k, e.ker.rowsOf(f))
+	src := operand{p: unsafe.Pointer(&x[0]), dtype: numeric.F32, lane: ld, place: 1}
+	if f == tilesBF16 {
+		e.tiles = tilePackTask{tiles: e.ker.tiles, dst: p, src: src}
+		e.pool.Run(p.tiling.tiles, &e.tiles)
+		e.tiles = tilePackTask{}
+		return
+	}
+	e.pack = packTask{ker: e.ker, dst: p, src: src}
 	e.pool.Run(p.tiling.tiles, &e.pack)
 	e.pack = packTask{}
 }

@@ -36,16 +36,17 @@ const (
 	avx2
 	avx512f
 	avx512BF16
+	amx
 	neon
 )
 
-var setNames = [...]string{plain: "go", avx2: "avx2", avx512f: "avx512f", avx512BF16: "avx512_bf16", neon: "neon"}
+var setNames = [...]string{plain: "go", avx2: "avx2", avx512f: "avx512f", avx512BF16: "avx512_bf16", amx: "amx", neon: "neon"}
 
 // String returns the name that Parse understands.
 func (f Features) String() string { return setNames[f.set] }
 
-// FastBF16 reports whether the CPU multiplies bfloat16 faster than float32: AMX, or AVX512_BF16 on AMD. On Intel
-// VDPBF16PS has half the rate of float32 FMA.
+// FastBF16 reports whether f multiplies bfloat16 faster than float32: AMX, or AVX512_BF16 on AMD. On Intel VDPBF16PS has
+// half the rate of float32 FMA.
 func (f Features) FastBF16() bool { return f.fastBF16 }
 
 // Detect returns the best that this CPU has.
@@ -56,7 +57,7 @@ func Detect() Features {
 			f.set = s
 		}
 	}
-	f.fastBF16 = f.set == avx512BF16 || amx()
+	f.fastBF16 = f.set == avx512BF16 || f.set == amx
 	return f
 }
 
@@ -69,9 +70,12 @@ func Parse(name string) (Features, error) {
 		}
 		f := Features{set: set(s)}
 		if !has(f.set) {
+			if why := refused(f.set); why != nil {
+				return Features{}, fmt.Errorf("this CPU has %s, but the system does not let it be used: %w", name, why)
+			}
 			return Features{}, fmt.Errorf("this CPU has no %s, it has %s", name, strings.Join(available(), ", "))
 		}
-		f.fastBF16 = f.set == avx512BF16 && amd()
+		f.fastBF16 = f.set == avx512BF16 && amd() || f.set == amx
 		return f, nil
 	}
 	return Features{}, fmt.Errorf("CPU features %q are unknown, want one of %s", name, strings.Join(available(), ", "))

@@ -17,12 +17,26 @@ func has(s set) bool {
 		return evex
 	case avx512BF16:
 		return evex && x.HasAVX512BF16
+	case amx:
+		return evex && hasTiles() && tilePermission() == nil
 	default:
 		return s == plain
 	}
 }
 
-func amx() bool { return cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 }
+// hasTiles reports whether the CPU has the instructions of the products on tiles; their packing takes AVX512_BF16.
+func hasTiles() bool {
+	x := &cpu.X86
+	return x.HasAMXTile && x.HasAMXBF16 && x.HasAVX512BF16
+}
+
+// refused returns why what the CPU has must not be used; nil where it has it not.
+func refused(s set) error {
+	if s != amx || !hasTiles() {
+		return nil
+	}
+	return tilePermission()
+}
 
 // amd reports whether the CPU calls itself AuthenticAMD, or HygonGenuine, which is Zen as well.
 func amd() bool {

@@ -14,7 +14,7 @@ import (
 
 // twins returns the layouts of the assembly paths with their packing and arithmetic in plain Go.
 func twins() []*kernels {
-	var all []*kernels
+	all := []*kernels{&amxTwin}
 	for _, k := range []kernels{
 		{name: "twin of avx512_bf16", rows: 14, cols: 32, pairs: true},
 		{name: "twin of avx512f", rows: 14, cols: 32},
@@ -38,9 +38,15 @@ func paths() []*kernels {
 	return all
 }
 
+// mixed are paths of which this machine can run the packing, with other parts in plain Go.
+var mixed []*kernels
+
+// testPaths returns every path of which this machine can run a part.
+func testPaths() []*kernels { return append(paths(), mixed...) }
+
 // eachPath runs test on the paths, and, unless tests are to be short, on the twins.
 func eachPath(t *testing.T, test func(t *testing.T, ker *kernels)) {
-	all := paths()
+	all := testPaths()
 	if !testing.Short() {
 		all = append(all, twins()...)
 	}
@@ -314,7 +320,7 @@ func TestAllocatesNothing(t *testing.T) {
 		t.Skip("-short: short runs are those of the race detector, which allocates")
 	}
 	const m, n, k = 20, 70, 300
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		e := engine(t, ker, 2)
 		rng := rand.New(rand.NewPCG(9, 10))
 		x, y := random(rng, m*k), make([]float32, m*n)
@@ -336,6 +342,8 @@ func TestAllocatesNothing(t *testing.T) {
 					work := &e.workers[w]
 					work.panels = grow(work.panels, groupPanels*blockSteps*ker.cols)
 					work.tiles = grow(work.tiles, 2*m*blockSteps)
+					work.partial = grow(work.partial, 3*blockWords)
+					work.block = grow(work.block, blockWords)
 				}
 				if allocs := testing.AllocsPerRun(5, call); allocs != 0 {
 					t.Errorf("%s: %s in %v: %v allocations", ker.name, name, c, allocs)

@@ -26,6 +26,8 @@ type kernels struct {
 	dot func(d numeric.DType, q quant.Format, f format) (k dotKernel, places int)
 	// multiply computes a tile.
 	multiply func(t *tileProduct, f format)
+	// tiles are for bf16, where the CPU multiplies tiles of it; nil where not.
+	tiles *tileKernels
 }
 
 // format returns how operands are packed for c.
@@ -33,11 +35,21 @@ func (ker *kernels) format(c Compute) format {
 	switch {
 	case c == F32:
 		return plainF32
+	case ker.tiles != nil:
+		return tilesBF16
 	case ker.pairs:
 		return pairsBF16
 	default:
 		return roundedF32
 	}
+}
+
+// rowsOf is the number of rows in which the left operand is packed together, for format f.
+func (ker *kernels) rowsOf(f format) int {
+	if f == tilesBF16 {
+		return blockRows
+	}
+	return ker.rows
 }
 
 // tileProduct is one call of a kernel: c[rows, cols] = alpha * a b (+ add). Assembly reads it by its offsets.

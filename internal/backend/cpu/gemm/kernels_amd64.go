@@ -17,7 +17,7 @@ var (
 )
 
 func kernelsOf(s set) *kernels {
-	return [...]*kernels{plain: &goKernels, avx2: &avx2Kernels, avx512f: &avx512fKernels, avx512BF16: &avx512BF16Kernels}[s]
+	return [...]*kernels{plain: &goKernels, avx2: &avx2Kernels, avx512f: &avx512fKernels, avx512BF16: &avx512BF16Kernels, amx: &amxKernels}[s]
 }
 
 func multiplyAVX512(t *tileProduct, f format) {

@@ -23,11 +23,12 @@ const (
 	plainF32   format = iota // float32
 	roundedF32               // float32 that are bfloat16 numbers
 	pairsBF16                // two bfloat16
+	tilesBF16                // two bfloat16; the left operand is in tiles (amx.go)
 )
 
 // places returns how many places of the reduction a step holds.
 func (f format) places() int {
-	if f == pairsBF16 {
+	if f == pairsBF16 || f == tilesBF16 {
 		return 2
 	}
 	return 1
@@ -50,6 +51,9 @@ type reduction struct{ k, places, blocks, block int }
 
 func cut(k int, f format) reduction {
 	longest := blockSteps * f.places()
+	if f == tilesBF16 {
+		longest = tileBlockSteps * f.places()
+	}
 	blocks := (k + longest - 1) / longest
 	align := stepAlign * f.places()
 	block := roundUp((k+blocks-1)/blocks, align)
@@ -88,6 +92,15 @@ func grow(buf []uint32, n int) []uint32 {
 	return b[shift : shift+n : shift+n]
 }
 
+// growLarge is grow for memory that is read in many streams: on huge pages, where the system gives them.
+func growLarge(buf []uint32, n int) []uint32 {
+	if cap(buf) < n {
+		buf = grow(nil, n)
+		adviseHuge(buf)
+	}
+	return buf[:n]
+}
+
 // Packed holds activations in the order of the kernels, for use in several products. The zero value is empty. Its
 // memory grows and never shrinks.
 type Packed struct {
@@ -99,13 +112,16 @@ type Packed struct {
 
 // block returns where block i begins, in dwords.
 func (p *Packed) block(i int) int {
+	if p.format == tilesBF16 {
+		return p.tileBlock(i)
+	}
 	_, _, steps := p.red.span(0)
 	return i * p.tiling.tileAt(p.tiling.tiles, 0, steps)
 }
 
 func (p *Packed) shape(f format, m, k, rows int) {
 	p.format, p.tiling, p.red = f, tile(m, rows), cut(k, f)
-	p.buf = grow(p.buf, p.block(p.red.blocks))
+	p.buf = growLarge(p.buf, p.block(p.red.blocks))
 }
 
 // packTask packs the tiles of a Packed.

@@ -31,6 +31,7 @@ type product struct {
 	alpha  float32
 
 	tilesPer, panels, panelsPer int
+	span                        int // on tiles: blocks of the reduction whose panels are packed together
 
 	dot  dotKernel // for few rows; nil: pack
 	rows []uint32  // for dot: the left operand, row by row
@@ -51,6 +52,10 @@ func (p *product) general(e *Engine, c []float32, ldc, m, n, k int, alpha float3
 
 // plan chooses the size of the pieces. It does not change a bit of the result.
 func (p *product) plan(workers int) {
+	if p.format == tilesBF16 {
+		p.planTiles(workers)
+		return
+	}
 	p.panels = (p.n + p.e.ker.cols - 1) / p.e.ker.cols
 	p.tilesPer, p.panelsPer = p.tiling.tiles, min(p.panels, piecePanels)
 	if ranges := (p.tiling.m + pieceRows - 1) / pieceRows; ranges > 1 {
@@ -95,6 +100,10 @@ func (p *product) Piece(w, i int) {
 
 // packPiece multiplies tiles t0...t1 by panels j0...j1, which it packs.
 func (p *product) packPiece(work *worker, t0, t1, j0, j1 int) {
+	if p.format == tilesBF16 {
+		p.tilePiece(work, t0, t1, j0, j1)
+		return
+	}
 	call := &work.call
 	call.alpha, call.ldc = p.alpha, p.ldc
 	for b := range p.red.blocks {

@@ -129,7 +129,7 @@ func anyMatrix(t testing.TB, rng *rand.Rand, f quant.Format, rows, cols int) *qu
 // The panels that the assembly packs must be those of packGo on the values.
 func TestUnpackTwins(t *testing.T) {
 	rng := rand.New(rand.NewPCG(23, 24))
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		if ker.unpack == nil {
 			continue
 		}
@@ -138,7 +138,7 @@ func TestUnpackTwins(t *testing.T) {
 				for _, f := range formats {
 					m := anyMatrix(t, rng, f, 1+rng.IntN(120), 64*(1+rng.IntN(5)))
 					for _, c := range []Compute{F32, BF16} {
-						compareUnpack(t, rng, ker, m, ker.format(c), rng.IntN(2) == 0)
+						compareUnpack(t, rng, ker, m, ker.panels(c), rng.IntN(2) == 0)
 					}
 				}
 			}
@@ -209,14 +209,14 @@ func FuzzUnpack(f *testing.F) {
 		}
 		rng := rand.New(rand.NewPCG(seed, 1))
 		m := anyMatrix(t, rng, format, 1+int(rows), 64*(1+int(blocks)%16))
-		compareUnpack(t, rng, ker, m, ker.format(c), forward)
+		compareUnpack(t, rng, ker, m, ker.panels(c), forward)
 	})
 }
 
 func TestQuantisedSameBits(t *testing.T) {
 	const rows, cols = 70, 1088
 	rng := rand.New(rand.NewPCG(25, 26))
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		if testing.Short() && ker == &goKernels {
 			continue
 		}
@@ -246,7 +246,7 @@ func TestQuantisedAllocatesNothing(t *testing.T) {
 		t.Skip("-short: short runs are those of the race detector, which allocates")
 	}
 	const m, n = 20, 128
-	for _, ker := range paths() {
+	for _, ker := range testPaths() {
 		e := engine(t, ker, 1)
 		rng := rand.New(rand.NewPCG(27, 28))
 		x, y := random(rng, m*n), make([]float32, m*n)

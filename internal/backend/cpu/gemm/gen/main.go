@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-var architectures = map[string]func() (code, decl []byte, err error){"amd64": generateAVX, "arm64": generateNEON}
+var architectures = map[string]func() (code, decl []byte, err error){"amd64": generateAVX, "amx_amd64": generateAMX, "arm64": generateNEON}
 
 const (
 	rows512, cols512 = 14, 32 // 28 accumulators, two columns of B, two rows of A: 32 registers
@@ -160,6 +160,10 @@ func (a *assembler) constants() {
 	}
 	fmt.Fprintf(&a.code, "\nDATA lanes<>+0(SB)/8, $0x0000000100000000\nDATA lanes<>+8(SB)/8, $0x0000000300000002\n"+
 		"DATA lanes<>+16(SB)/8, $0x0000000500000004\nDATA lanes<>+24(SB)/8, $0x0000000700000006\nGLOBL lanes<>(SB), RODATA|NOPTR, $32\n\n")
+	a.codeBook()
+}
+
+func (a *assembler) codeBook() {
 	for i, v := range quant.Values {
 		fmt.Fprintf(&a.code, "DATA nf4Values<>+%d(SB)/4, $0x%08x\n", 4*i, math.Float32bits(v))
 	}
