@@ -120,6 +120,9 @@ func New(o Options) (*Backend, error) {
 		low: &Buffer{kind: backend.Stat}, drop: &Buffer{}, mask: &Buffer{}, dgu: &Buffer{},
 		logits: &Buffer{}, headH: &Buffer{kind: backend.Stat},
 	}
+	if compute == gemm.BF16 {
+		be.engine.RoundGemm()
+	}
 	plural := "s"
 	if threads == 1 {
 		plural = ""

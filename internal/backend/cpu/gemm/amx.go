@@ -147,9 +147,6 @@ func (p *product) planTiles(workers int) {
 	if p.b.place == 1 && p.tiling.m <= fewRows {
 		p.panelsPer = min(p.panels, fewPanels)
 	}
-	if p.packed == nil { // a piece packs its rows
-		p.tilesPer = min(p.tilesPer, stripBlocks)
-	}
 	if workers > 1 && p.tiling.m*p.n*p.red.k >= smallWork {
 		for p.pieces() < 2*workers && p.panelsPer > groupPanels {
 			p.panelsPer = (p.panelsPer + 1) / 2
@@ -185,14 +182,13 @@ func (p *product) reserveTiles(work *worker) {
 	work.partial = growLarge(work.partial, rows*p.panelsPer*blockWords)
 	work.block = grow(work.block, blockWords)
 	if p.packed == nil {
-		work.tiles = growLarge(work.tiles, p.tilesPer*p.red.blocks*ksteps(k)*stepWords)
+		work.tiles = growLarge(work.tiles, min(p.tilesPer, stripBlocks)*ksteps(k)*stepWords)
 	}
 }
 
 // tilePiece multiplies the blocks of rows t0...t1 by panels j0...j1.
 func (p *product) tilePiece(work *worker, t0, t1, j0, j1 int) {
 	p.reserveTiles(work)
-	p.packRows(work, t0, t1)
 	s := slab{product: p, work: work, t0: t0, j0: j0, j1: j1}
 	for s.b0 = 0; s.b0 < p.red.blocks; s.b0 += p.span {
 		s.b1 = min(p.red.blocks, s.b0+p.span)
@@ -208,26 +204,10 @@ func (p *product) tilePiece(work *worker, t0, t1, j0, j1 int) {
 	p.e.ker.tiles.fence()
 }
 
-// packRows packs the blocks of rows t0...t1, where they were not packed ahead.
-func (p *product) packRows(work *worker, t0, t1 int) {
-	if p.packed != nil {
-		return
-	}
-	for b := range p.red.blocks {
-		k0, k, _ := p.red.span(b)
-		for r := t0; r < t1; r++ {
-			p.e.ker.tiles.packBlock(p.tilesOf(work, r, b, t0, t1), p.a.at(r*blockRows, k0), p.tiling.m-r*blockRows, k)
-		}
-	}
-}
-
-// tilesOf returns the tiles of block b of the reduction from the block of rows r on.
-func (p *product) tilesOf(work *worker, r, b, t0, t1 int) []uint32 {
+// tilesOf returns the tiles of block b of the reduction from the block of rows r on, packed ahead.
+func (p *product) tilesOf(r, b int) []uint32 {
 	_, k, _ := p.red.span(b)
-	if p.packed != nil {
-		return p.packed.buf[p.packed.tileBlock(b)+r*ksteps(k)*stepWords:]
-	}
-	return work.tiles[((t1-t0)*(b*p.red.block/tilePlaces)+(r-t0)*ksteps(k))*stepWords:]
+	return p.packed.buf[p.packed.tileBlock(b)+r*ksteps(k)*stepWords:]
 }
 
 // packSlab packs blocks b0...b1 of the reduction of panels j0...j1, each panel in one run.
@@ -314,12 +294,12 @@ func (s *slab) strip(b, t1 int) {
 	_, k, _ := p.red.span(b)
 	call.ksteps, call.alpha = ksteps(k), p.alpha
 	call.scratch = unsafe.Pointer(&s.work.block[0])
-	tiles := p.tilesOf(s.work, s.r0, b, s.t0, t1)
+	tiles := s.tiles(b)
 	stride, at := p.slabStride(), (b-s.b0)*p.red.block/2*blockRows
 	call.nextA, call.nextAStep = uintptr(unsafe.Pointer(&tiles[0])), 0
 	from := max(s.j0, s.j1-aheadPanels)
 	for j := s.j0; j < s.j1; j++ {
-		if j == from {
+		if j == from && p.packed != nil {
 			s.fetchAhead(call, b, t1, s.j1-from)
 		}
 		panel := (j - s.j0) * stride
@@ -334,6 +314,19 @@ func (s *slab) strip(b, t1 int) {
 	}
 }
 
+// tiles returns block b of the reduction of the strip's rows.
+func (s *slab) tiles(b int) []uint32 {
+	if s.packed != nil {
+		return s.tilesOf(s.r0, b)
+	}
+	k0, k, _ := s.red.span(b)
+	for r := s.r0; r < s.r1; r++ {
+		dst := s.work.tiles[(r-s.r0)*ksteps(k)*stepWords:]
+		s.e.ker.tiles.packBlock(dst, s.a.at(r*blockRows, k0), s.tiling.m-r*blockRows, k)
+	}
+	return s.work.tiles
+}
+
 // fetchAhead has the tiles of the next strip fetched in the calls for the last panels.
 func (s *slab) fetchAhead(call *tileCall, b, t1, calls int) {
 	r0, r1, next := s.r0, s.r1, b+1
@@ -344,7 +337,7 @@ func (s *slab) fetchAhead(call *tileCall, b, t1, calls int) {
 		return
 	}
 	_, k, _ := s.red.span(next)
-	call.nextA = uintptr(unsafe.Pointer(&s.tilesOf(s.work, r0, next, s.t0, t1)[0]))
+	call.nextA = uintptr(unsafe.Pointer(&s.tilesOf(r0, next)[0]))
 	size := (r1 - r0) * ksteps(k) * 2 * tileBytes
 	call.nextAStep = size / (calls * (s.r1 - s.r0) * call.ksteps) &^ 63
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -252,6 +253,66 @@ func TestTileLayout(t *testing.T) {
 			at := ((r/32*ksteps(k)+place/32)*2+r%32/16)*512 + r%16*32 + place%32
 			if got := unsafe.Slice((*uint16)(unsafe.Pointer(&p.buf[0])), 2*len(p.buf))[at]; got != want {
 				t.Fatalf("row %d, place %d is %#04x, want %#04x", r, place, got, want)
+			}
+		}
+	}
+}
+
+// Shapes that are cut into strips of rows, slabs of panels and spans of the reduction, and results that go past the caches:
+// right, and with the bits that a row has alone.
+func TestTileBlocks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the twin takes its time")
+	}
+	all := testPaths()
+	if !slices.ContainsFunc(all, func(ker *kernels) bool { return ker.tiles != nil }) {
+		all = append(all, &amxTwin)
+	}
+	for _, ker := range all {
+		if ker.tiles == nil {
+			continue
+		}
+		for i, s := range [][3]int{{550, 40, 2080}, {40, 1090, 700}, {530, 1056, 33}, {520, 1056, 520}} {
+			t.Run(fmt.Sprintf("%s/%v", ker.name, s), func(t *testing.T) { testTileBlocks(t, ker, s[0], s[1], s[2], i%2 == 0) })
+		}
+	}
+}
+
+func testTileBlocks(t *testing.T, ker *kernels, m, n, k int, plus bool) {
+	rng := rand.New(rand.NewPCG(uint64(m), uint64(n)))
+	ld := roundUp(n, 16)
+	x, y, lines := random(rng, m*k), make([]float32, m*ld), grow(nil, m*ld)
+	line := unsafe.Slice((*float32)(unsafe.Pointer(&lines[0])), len(lines)) // begins at a cache line
+	var add []float32
+	if plus {
+		add = random(rng, m*ld)
+	}
+	data := encode(random(rng, n*k), numeric.BF16)
+	v := decode(data, n*k, numeric.BF16)
+	for workers := 1; workers <= 2; workers++ {
+		e := engine(t, ker, workers)
+		for _, forward := range []bool{true, false} {
+			w, b, product := Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: data}, matrix{v, 1, k}, e.Forward
+			if !forward {
+				w.Rows, w.Cols, b, product = k, n, matrix{v, n, 1}, e.Backward
+			}
+			var p Packed
+			e.Pack(&p, BF16, x, m, k, k)
+			product(line, ld, &p, w, add, ld)
+			if workers == 1 {
+				compare(t, line, ld, m, n, k, 1, matrix{rounded(x, BF16), k, 1}, b, add, ld)
+			}
+			for _, row := range []int{0, 515} {
+				if row >= m {
+					continue
+				}
+				var from []float32
+				if add != nil {
+					from = add[row*ld:]
+				}
+				e.Pack(&p, BF16, x[row*k:], 1, k, k)
+				product(y, ld, &p, w, from, ld)
+				same(t, fmt.Sprintf("row %d, forward %v, %d workers", row, forward, workers), y[:n], line[row*ld:])
 			}
 		}
 	}

@@ -19,6 +19,7 @@ type Engine struct {
 	tiles   tilePackTask
 	product product
 	rows    []uint32 // of products of few rows
+	gemm    Compute  // of Gemm and GemmOn, on tiles
 }
 
 // worker is the scratch of one worker of the pool.
@@ -151,7 +152,11 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 	*p = product{}
 }
 
-// Gemm computes c[m, n] = alpha * a[m, k] b[k, n] (+ c, if accumulate) in float32. c is row-major.
+// RoundGemm has Gemm and GemmOn round a and b to bfloat16 from now on where the CPU multiplies tiles, which is ten times
+// as fast. On all others they go on to multiply float32.
+func (e *Engine) RoundGemm() { e.gemm = BF16 }
+
+// Gemm computes c[m, n] = alpha * a[m, k] b[k, n] (+ c, if accumulate) in float32 (but see RoundGemm). c is row-major.
 func (e *Engine) Gemm(c []float32, ldc, m, n, k int, alpha float32, a, b View, accumulate bool) {
 	p := &e.product
 	p.general(e, c, ldc, m, n, k, alpha, &a, &b, accumulate)

@@ -205,14 +205,34 @@ func TestGemm(t *testing.T) {
 		for _, s := range shapes {
 			for i := range 16 {
 				if s[0]*s[1]*s[2] <= largeWork || i%5 == 0 && !testing.Short() {
-					testGemm(t, e, rng, s[0], s[1], s[2], i)
+					testGemm(t, e, rng, s[0], s[1], s[2], i, F32)
 				}
 			}
 		}
 	})
 }
 
-func testGemm(t *testing.T, e *Engine, rng *rand.Rand, m, n, k, variant int) {
+// RoundGemm rounds on tiles, and nowhere else.
+func TestRoundGemm(t *testing.T) {
+	eachPath(t, func(t *testing.T, ker *kernels) {
+		e := engine(t, ker, 2)
+		e.RoundGemm()
+		c := F32
+		if ker.tiles != nil {
+			c = BF16
+		}
+		rng := rand.New(rand.NewPCG(33, 34))
+		for _, s := range shapes {
+			for i := range 16 {
+				if s[0]*s[1]*s[2] <= largeWork/8 {
+					testGemm(t, e, rng, s[0], s[1], s[2], i, c)
+				}
+			}
+		}
+	})
+}
+
+func testGemm(t *testing.T, e *Engine, rng *rand.Rand, m, n, k, variant int, compute Compute) {
 	t.Helper()
 	stride := func(kind, rows, cols int) (View, matrix) {
 		var r, c int
@@ -227,7 +247,7 @@ func testGemm(t *testing.T, e *Engine, rng *rand.Rand, m, n, k, variant int) {
 			r, c = 0, 1 // one row again and again
 		}
 		v := random(rng, (rows-1)*r+(cols-1)*c+1)
-		return View{v, r, c}, matrix{v, r, c}
+		return View{v, r, c}, matrix{rounded(v, compute), r, c}
 	}
 	va, a := stride(variant%4, m, k)
 	vb, b := stride(variant/4%4, k, n)

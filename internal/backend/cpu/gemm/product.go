@@ -41,7 +41,11 @@ func (p *product) general(e *Engine, c []float32, ldc, m, n, k int, alpha float3
 	checkMatrix("the result", c, m, n, ldc)
 	a.check("a", m, k)
 	b.check("b", k, n)
-	*p = product{e: e, format: plainF32, tiling: tile(m, e.ker.rows), red: cut(k, plainF32), n: n,
+	f := e.ker.format(F32)
+	if e.gemm == BF16 && e.ker.tiles != nil {
+		f = tilesBF16
+	}
+	*p = product{e: e, format: f, tiling: tile(m, e.ker.rowsOf(f)), red: cut(k, f), n: n,
 		a: operand{p: unsafe.Pointer(&a.Data[0]), dtype: numeric.F32, lane: a.RowStride, place: a.ColStride},
 		b: operand{p: unsafe.Pointer(&b.Data[0]), dtype: numeric.F32, lane: b.ColStride, place: b.RowStride},
 		c: c, ldc: ldc, alpha: alpha}
