@@ -32,6 +32,18 @@ func (m *File) Unchanged() error { return nil }
 // Release does nothing here.
 func Release([]byte) {}
 
+// Mapped returns false: Data is a copy.
+func Mapped([]byte) bool { return false }
+
+// Merge returns nil: nothing is mapped.
+func Merge([][]byte) [][]byte { return nil }
+
+// Populate does nothing here.
+func Populate([]byte) error { return nil }
+
+// Drop does nothing here.
+func Drop([]byte) {}
+
 // Guard returns what f returns: no byte of a copy can be gone.
 func Guard(f func() error) error { return f() }
 

@@ -3,11 +3,13 @@
 package mmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -94,22 +96,87 @@ func (m *File) Unchanged() error {
 	return fmt.Errorf("%s changed while it was in use: %v then, %v now", m.path, m.then, now)
 }
 
-// Release gives back the memory of data's pages, where data is part of a mapped file: they are read again when they are
-// touched again. Of any other memory it leaves everything as it is.
-func Release(data []byte) {
+// find returns the mapped file that data is part of, and where in it data begins; nil if there is none.
+func find(data []byte) (m *File, offset int) {
 	live.Lock()
 	defer live.Unlock()
 	start := uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 	for m := range live.files {
 		file := uintptr(unsafe.Pointer(unsafe.SliceData(m.Data)))
-		if start < file || start-file >= uintptr(len(m.Data)) || len(data) > len(m.Data)-int(start-file) {
-			continue
+		if start >= file && start-file < uintptr(len(m.Data)) && len(data) <= len(m.Data)-int(start-file) {
+			return m, int(start - file)
 		}
-		page := os.Getpagesize()
-		from := int(start-file) / page * page
-		_ = unix.Madvise(m.Data[from:int(start-file)+len(data)], unix.MADV_DONTNEED) // it saves memory and does nothing else
-		return
 	}
+	return nil, 0
+}
+
+// Mapped reports whether data is part of a mapped file.
+func Mapped(data []byte) bool {
+	m, _ := find(data)
+	return m != nil
+}
+
+// Merge returns ranges of mapped files in the order of their addresses, those that lie within a few pages of each other as
+// one. What is no part of a mapped file is left out.
+func Merge(ranges [][]byte) (merged [][]byte) {
+	const near = 64 << 10
+	ranges = slices.Clone(ranges)
+	slices.SortFunc(ranges, func(a, b []byte) int {
+		return cmp.Compare(uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+	})
+	var file *File
+	from, to := 0, 0
+	for _, r := range ranges {
+		m, at := find(r)
+		switch {
+		case m == nil || len(r) == 0:
+			continue
+		case m == file && at <= to+near:
+			to = max(to, at+len(r))
+			merged[len(merged)-1] = m.Data[from:to]
+		default:
+			file, from, to = m, at, at+len(r)
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+// Release gives back the memory of data's pages, where data is part of a mapped file: they are read again when they are
+// touched again. Of any other memory it leaves everything as it is.
+func Release(data []byte) {
+	if m, at := find(data); m != nil {
+		from := pageBefore(at)
+		_ = unix.Madvise(m.Data[from:at+len(data)], unix.MADV_DONTNEED) // it saves memory and does nothing else
+	}
+}
+
+// Populate reads all of data, which is part of a mapped file, into memory, so that touching it waits for nothing. The
+// error of what cannot be read names the file and the byte.
+func Populate(data []byte) error {
+	m, at := find(data)
+	if m == nil {
+		return nil
+	}
+	from := pageBefore(at)
+	pages := m.Data[from : at+len(data)]
+	if populate(pages) == nil {
+		return nil
+	}
+	return Guard(func() error { touch(pages); return nil }) // the kernel cannot, or the bytes are gone: this says where
+}
+
+// pageBefore is the beginning of the page that offset lies in.
+func pageBefore(offset int) int { return offset &^ (os.Getpagesize() - 1) }
+
+// touch reads a byte of every page.
+//
+//go:noinline
+func touch(pages []byte) (sum byte) {
+	for i := 0; i < len(pages); i += os.Getpagesize() {
+		sum += pages[i]
+	}
+	return sum
 }
 
 // Guard runs f. If f, on this goroutine, touches bytes of a mapped file that cannot be read, because the file was cut
