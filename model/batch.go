@@ -56,6 +56,7 @@ type prepared struct {
 	index   []int32 // of each row among those with a target, -1: none
 	lengths []int32 // of each row's sequence, for rotary tables that depend on it
 	dropout backend.Dropout
+	sum     backend.Sum // where its losses go
 }
 
 // maxBatchErrors is the most problems of a batch that are reported.

@@ -14,7 +14,15 @@ func OpenOn(dir string, o Options, be backend.Backend) (*Model, error) {
 
 // HeldActivations is the memory that Memory.Activations plans for.
 func (m *Model) HeldActivations() int64 {
-	n := m.outer.Bytes() + m.env.Blocks.Bytes() + m.training.frame.Bytes()
+	n := m.outer.Bytes() + m.env.Blocks.Bytes()
+	for _, f := range m.training.frames {
+		n += f.Bytes()
+	}
+	if m.eval != nil && m.eval.apart {
+		for _, f := range m.eval.frames {
+			n += f.Bytes()
+		}
+	}
 	for _, b := range m.training.blocks {
 		n += b.Bytes()
 	}
@@ -23,7 +31,10 @@ func (m *Model) HeldActivations() int64 {
 
 // HeldScratch is the memory that Memory.Scratch plans for.
 func (m *Model) HeldScratch() int64 {
-	tables := len(m.prep.batch.Cos) + len(m.prep.batch.Sin) + len(m.rope.cos) + len(m.rope.sin)
+	tables := len(m.rope.cos) + len(m.rope.sin)
+	for _, p := range m.preps {
+		tables += len(p.batch.Cos) + len(p.batch.Sin)
+	}
 	return m.be.ScratchHeld() + 4*int64(tables)
 }
 

@@ -17,9 +17,19 @@ type graph struct {
 	root   *gorgonia.Node // what embed hangs on
 	logits *gorgonia.Node
 	vm     *exec.VM
-	frame  *exec.Frame
+	frames []*exec.Frame // as many as micro-batches can pass through together
 	shared []*op.BlockGraph
 	blocks []*op.Block
+	order  []int // in which a pass uses the weights' parts
+	apart  bool  // the frames have registers of their own
+}
+
+// bytes is what a frame's own memory takes for a micro-batch of so many rows.
+func (g *graph) bytes(rows exec.Counts) int64 {
+	if g.apart {
+		return g.vm.ApartBytes(rows)
+	}
+	return g.vm.FrameBytes(rows)
 }
 
 type graphKind uint8
@@ -30,10 +40,11 @@ const (
 	logitsGraph
 )
 
-// newGraph builds and compiles an outer graph. The last kept layers keep what their backward pass reads.
-func (m *Model) newGraph(kind graphKind, kept int) (*graph, error) {
+// newGraph builds and compiles an outer graph. The last kept layers keep what their backward pass reads. So many
+// micro-batches can pass through the layers together; 0: one, whose memory the graphs share.
+func (m *Model) newGraph(kind graphKind, kept, together int) (*graph, error) {
 	g := gorgonia.NewGraph()
-	o := &graph{root: exec.Input(g, "batch", 1)}
+	o := &graph{root: exec.Input(g, "batch", 1), order: m.order(kind == trainGraph), apart: together > 0}
 	x, err := gorgonia.ApplyOp(op.NewEmbed(m.env, m.embed), o.root)
 	if err != nil {
 		return nil, err
@@ -47,7 +58,11 @@ func (m *Model) newGraph(kind graphKind, kept int) (*graph, error) {
 			}
 			o.shared = append(o.shared, shared[class])
 		}
-		b := op.NewBlock(shared[class], l, kind == trainGraph && i >= max(m.lowest(), len(m.layers)-kept))
+		keep := 0
+		if kind == trainGraph && i >= max(m.lowest(), len(m.layers)-kept) {
+			keep = max(1, together)
+		}
+		b := op.NewBlock(shared[class], l, keep)
 		o.blocks = append(o.blocks, b)
 		if x, err = gorgonia.ApplyOp(b, x); err != nil {
 			return nil, err
@@ -64,14 +79,23 @@ func (m *Model) newGraph(kind graphKind, kept int) (*graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.Arena = m.outer
+	if !o.apart {
+		plan.Arena = m.outer
+	}
 	if o.vm, err = exec.Compile(m.be, g, plan); err != nil {
 		return nil, err
 	}
-	o.frame = o.vm.NewFrame()
-	o.frame.Bind(o.root, &exec.Value{})
+	if !o.apart {
+		o.frames = append(o.frames, o.vm.NewFrame())
+	}
+	for range together {
+		o.frames = append(o.frames, o.vm.ApartFrame())
+	}
+	for _, f := range o.frames {
+		f.Bind(o.root, &exec.Value{})
+	}
 	if o.logits != nil {
-		o.frame.Bind(o.logits, exec.NewValue(m.be, o.logits.Op().(exec.Op).Outputs()))
+		o.frames[0].Bind(o.logits, exec.NewValue(m.be, o.logits.Op().(exec.Op).Outputs()))
 	}
 	return o, nil
 }
@@ -111,39 +135,107 @@ func (m *Model) dropGraphs() {
 
 // Backward runs b forward and backward. How much its layers keep is what Reserve has decided or, without it, what b and
 // the memory allow. The sum of its token losses is added to the running sum that TakeLoss
-// returns, gradients of that sum to those of Params. ctx is looked at before the work starts.
+// returns, gradients of that sum to those of Params. When ctx ends, so does the work, before the next layer at the
+// latest; the sums are then of no use.
 func (m *Model) Backward(ctx context.Context, b *Batch) error {
+	m.one[0] = b
+	return m.BackwardAll(ctx, m.one[:])
+}
+
+// BackwardAll is Backward for several micro-batches; its sums are, to the bit, those of one Backward after another. Where
+// weights are streamed as many of them as Reserve has planned for pass through each layer together.
+func (m *Model) BackwardAll(ctx context.Context, bs []*Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if len(m.params.list) == 0 {
 		return errors.New("nothing in the model is trained")
 	}
-	if len(b.Targets) == 0 {
-		return nil
-	}
-	if err := m.prepare(&m.prep, b); err != nil {
-		return err
-	}
 	if m.training == nil {
-		if _, err := m.Reserve(loadOf(&m.prep.batch)); err != nil {
+		l, err := m.loadOf(bs)
+		if err != nil || l.Rows == 0 {
+			return err
+		}
+		if _, err := m.Reserve(l); err != nil {
 			return err
 		}
 	}
-	m.env.Batch, m.env.Sum = &m.prep.batch, m.trainSum
-	if err := m.training.vm.Forward(m.training.frame); err != nil {
-		return err
+	for {
+		n, rest, err := m.take(bs, len(m.training.frames))
+		if n == 0 || err != nil {
+			return err
+		}
+		bs = rest
+		if err := m.backward(ctx, n); err != nil {
+			return err
+		}
 	}
-	return m.intact(m.training.vm.Backward(m.training.frame, true))
 }
 
-// loadOf is what one batch asks for.
-func loadOf(b *backend.Batch) Load {
-	l := Load{Rows: len(b.Tokens), Selected: len(b.Rows)}
-	for _, p := range b.Positions {
-		l.Keys = max(l.Keys, int(p)+1)
+// backward runs the first n micro-batches that are prepared.
+func (m *Model) backward(ctx context.Context, n int) error {
+	for i := range n {
+		m.preps[i].sum = m.trainSum
 	}
-	return l
+	g := m.training
+	if err := m.pass(ctx, g.order); err != nil {
+		return err
+	}
+	if err := g.vm.ForwardAll(g.frames[:n], m.turn); err != nil {
+		return err
+	}
+	return m.intact(g.vm.BackwardAll(g.frames[:n], true, m.turn))
+}
+
+// take prepares the next micro-batches of bs that have targets, at most so many, and returns how many, and the rest of bs.
+func (m *Model) take(bs []*Batch, most int) (n int, rest []*Batch, err error) {
+	for len(bs) > 0 && n < most {
+		b := bs[0]
+		bs = bs[1:]
+		if len(b.Targets) == 0 {
+			continue
+		}
+		if err := m.prepare(m.prepared(n), b); err != nil {
+			return 0, nil, err
+		}
+		n++
+	}
+	return n, bs, nil
+}
+
+// prepared is the i-th of the micro-batches that pass through the layers together.
+func (m *Model) prepared(i int) *prepared {
+	for len(m.preps) <= i {
+		m.preps = append(m.preps, &prepared{})
+	}
+	return m.preps[i]
+}
+
+// turnTo makes a micro-batch that is prepared the one that operations work on.
+func (m *Model) turnTo(i int) error {
+	p := m.preps[i]
+	m.env.Batch, m.env.Sum, m.env.Turn = &p.batch, p.sum, i
+	return m.ctx.Err()
+}
+
+// loadOf is what micro-batches ask for.
+func (m *Model) loadOf(bs []*Batch) (l Load, err error) {
+	for _, b := range bs {
+		n, _, err := m.take([]*Batch{b}, 1)
+		if err != nil {
+			return l, err
+		}
+		if n == 0 {
+			continue
+		}
+		d := &m.preps[0].batch
+		l.Batches++
+		l.Rows, l.Selected = max(l.Rows, len(d.Tokens)), max(l.Selected, len(d.Rows))
+		for _, p := range d.Positions {
+			l.Keys = max(l.Keys, int(p)+1)
+		}
+	}
+	return l, nil
 }
 
 // intact returns err, or says that the checkpoint changed on the disk while err's work was done with it. It is asked
@@ -164,27 +256,66 @@ func (m *Model) TakeLoss() float64 {
 
 // Loss is the sum of b's token losses, without dropout unless b has it.
 func (m *Model) Loss(ctx context.Context, b *Batch) (float64, error) {
+	m.one[0] = b
+	var loss [1]float64
+	err := m.losses(ctx, m.one[:], loss[:])
+	return loss[0], err
+}
+
+// LossAll is Loss for several micro-batches. Where weights are streamed as many of them as Reserve has planned for pass
+// through each layer together.
+func (m *Model) LossAll(ctx context.Context, bs []*Batch) ([]float64, error) {
+	out := make([]float64, len(bs))
+	return out, m.losses(ctx, bs, out)
+}
+
+// losses writes the loss of each of bs to out.
+func (m *Model) losses(ctx context.Context, bs []*Batch, out []float64) error {
 	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	if len(b.Targets) == 0 {
-		return 0, nil
-	}
-	if err := m.prepare(&m.prep, b); err != nil {
-		return 0, err
+		return err
 	}
 	if m.eval == nil {
 		var err error
-		if m.eval, err = m.newGraph(evalGraph, 0); err != nil {
-			return 0, err
+		if m.eval, err = m.newGraph(evalGraph, 0, 0); err != nil {
+			return err
 		}
 	}
-	m.env.Batch, m.env.Sum = &m.prep.batch, m.evalSum
-	m.evalSum.Zero()
-	if err := m.eval.vm.Forward(m.eval.frame); err != nil {
-		return 0, err
+	for len(bs) > 0 {
+		n, rest, err := m.take(bs, len(m.eval.frames))
+		if err != nil {
+			return err
+		}
+		if err := m.forward(ctx, n); err != nil {
+			return err
+		}
+		at := 0
+		for i, b := range bs[:len(bs)-len(rest)] {
+			if len(b.Targets) > 0 {
+				out[i] = m.preps[at].sum.Read()
+				at++
+			}
+		}
+		bs, out = rest, out[len(bs)-len(rest):]
 	}
-	return m.evalSum.Read(), m.intact(nil)
+	return nil
+}
+
+// forward computes the losses of the first n micro-batches that are prepared, each into a sum of its own.
+func (m *Model) forward(ctx context.Context, n int) error {
+	for i := range n {
+		if len(m.evalSums) <= i {
+			m.evalSums = append(m.evalSums, m.be.NewSum())
+		}
+		m.preps[i].sum = m.evalSums[i]
+		m.evalSums[i].Zero()
+	}
+	if n == 0 {
+		return nil
+	}
+	if err := m.pass(ctx, m.eval.order); err != nil {
+		return err
+	}
+	return m.intact(m.eval.vm.ForwardAll(m.eval.frames[:n], m.turn))
 }
 
 // Logits returns the logits [len(rows), vocabulary] at the given rows of b, ascending.
@@ -192,7 +323,8 @@ func (m *Model) Logits(ctx context.Context, b *Batch, rows []int32) ([]float32, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := m.prepare(&m.prep, b); err != nil {
+	p := m.prepared(0)
+	if err := m.prepare(p, b); err != nil {
 		return nil, err
 	}
 	for i, r := range rows {
@@ -203,25 +335,28 @@ func (m *Model) Logits(ctx context.Context, b *Batch, rows []int32) ([]float32, 
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	m.prep.batch.Rows = append(m.prep.batch.Rows[:0], rows...)
-	m.prep.batch.Targets = m.prep.batch.Targets[:0]
+	p.batch.Rows = append(p.batch.Rows[:0], rows...)
+	p.batch.Targets = p.batch.Targets[:0]
 	out := make([]float32, len(rows)*m.cfg.VocabSize)
-	return out, m.runLogits(&m.prep.batch, out)
+	return out, m.runLogits(&p.batch, out)
 }
 
 // runLogits computes the logits of b.Rows into out.
 func (m *Model) runLogits(b *backend.Batch, out []float32) error {
 	if m.generating == nil {
 		var err error
-		if m.generating, err = m.newGraph(logitsGraph, 0); err != nil {
+		if m.generating, err = m.newGraph(logitsGraph, 0, 0); err != nil {
 			return err
 		}
 	}
 	g := m.generating
-	m.env.Batch = b
-	if err := g.vm.Forward(g.frame); err != nil {
+	if err := m.pass(context.Background(), g.order); err != nil {
 		return err
 	}
-	g.frame.Value(g.logits).Main().Read(out)
+	m.env.Batch, m.env.Turn = b, 0
+	if err := g.vm.Forward(g.frames[0]); err != nil {
+		return err
+	}
+	g.frames[0].Value(g.logits).Main().Read(out)
 	return m.intact(nil)
 }

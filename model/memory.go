@@ -18,6 +18,9 @@ type Load struct {
 	Selected int   // of the rows of either, those with a target
 	Keys     int   // tokens of the longest sequence
 	Extra    int64 // bytes that the run itself takes beside the model's at some time: snapshots, an adapter being saved
+
+	Batches     int // micro-batches of a window (see Model.BackwardAll); 0: one
+	EvalBatches int // of an evaluation (see Model.LossAll)
 }
 
 // Memory is what a run takes, in bytes.
@@ -40,6 +43,8 @@ type Memory struct {
 	Limit int64  // of Peak; 0: unknown
 	From  string // where the limit comes from
 	Given bool   // by Options.MemoryLimit
+
+	Stream *Streaming // nil: weights are not streamed
 }
 
 // Fits reports whether the run stays within the limit.
@@ -88,7 +93,10 @@ func parsePolicy(text string) (policy, error) {
 }
 
 // unknownRoom is what activations may take where the system does not say what it has.
-const unknownRoom = 2 << 30
+const (
+	unknownRoom = 2 << 30
+	notTold     = "the system does not say what is free"
+)
 
 // Plan finds what a run takes, and decides how many layers keep what their backward pass reads: what Options.Activations
 // says or, with "auto", as many as the memory has room for. It never changes a result. Beside Options.MemoryLimit the
@@ -100,14 +108,18 @@ func (m *Model) Plan(l Load) (Memory, error) {
 	}
 	m.dropGraphs()
 	program := max(0, memory.Held()-m.params.Bytes()-m.be.ScratchHeld())
-	least, err := m.measure(l, 0, program)
+	least, err := m.measure(l, shape{}, program)
 	if err != nil {
 		return least, err
 	}
 	m.limit(&least)
+	if m.streams(&least) {
+		return m.planStream(l, p, least)
+	}
+	least.leavePages()
 	kept := min(p.kept, least.Layers)
 	if p.auto {
-		all, err := m.measure(l, least.Layers, program)
+		all, err := m.measure(l, shape{kept: least.Layers}, program)
 		if err != nil {
 			return all, err
 		}
@@ -116,9 +128,14 @@ func (m *Model) Plan(l Load) (Memory, error) {
 			kept = max(0, min(kept, least.Layers-1)) // with one more they would be all
 		}
 	}
-	r, err := m.measure(l, kept, program)
-	r.Least, r.Limit, r.From, r.Given = least.Peak, least.Limit, least.From, least.Given
+	r, err := m.measure(l, shape{kept: kept}, program)
+	r.limitedAs(&least)
 	return r, err
+}
+
+// limitedAs takes over what limits a run, and what it takes at least.
+func (m *Memory) limitedAs(least *Memory) {
+	m.Least, m.Limit, m.From, m.Given = least.Peak, least.Limit, least.From, least.Given
 }
 
 // Reserve is Plan, and allocates what the run will need, so that nothing grows later. It fails where
@@ -135,30 +152,47 @@ func (m *Model) Reserve(l Load) (Memory, error) {
 	rows := l.kept()
 	m.outer.Reserve(l.flowing())
 	m.env.Blocks.Reserve(l.flowing())
-	m.training.frame.Reserve(rows)
+	for _, f := range m.training.frames {
+		f.Reserve(rows)
+	}
+	if m.eval != nil {
+		for _, f := range m.eval.frames {
+			f.Reserve(l.evaluated())
+		}
+	}
 	for _, b := range m.training.blocks {
 		b.Reserve(rows)
 	}
 	m.be.Reserve(m.need(l))
 	m.rope.reserve(l.Keys)
+	m.stopStream()
+	if p.Stream != nil {
+		m.startStream(p.Stream.Room)
+	}
 	return p, nil
 }
 
-// kept are the rows of what is kept for the backward pass, flowing those of what is used again at once.
-func (l Load) kept() exec.Counts { return exec.Counts{All: l.Rows, Selected: l.Selected} }
+// kept are the rows of what is kept for the backward pass, evaluated those of a micro-batch whose loss alone is wanted,
+// flowing those of what is used again at once.
+func (l Load) kept() exec.Counts      { return exec.Counts{All: l.Rows, Selected: l.Selected} }
+func (l Load) evaluated() exec.Counts { return exec.Counts{All: l.EvalRows, Selected: l.Selected} }
 func (l Load) flowing() exec.Counts {
 	return exec.Counts{All: max(l.Rows, l.EvalRows), Selected: l.Selected}
 }
 
-// measure compiles the graphs for so many layers that keep, and asks them what they take. program is what the process
+// shape says how graphs are compiled: how many layers keep what their backward pass reads, and how many micro-batches can
+// pass through the layers together, in training and in an evaluation; 0: one at a time.
+type shape struct{ kept, together, evals int }
+
+// measure compiles the graphs in that shape, and asks them what they take. program is what the process
 // holds beside the model.
-func (m *Model) measure(l Load, kept int, program int64) (r Memory, err error) {
+func (m *Model) measure(l Load, s shape, program int64) (r Memory, err error) {
 	m.dropGraphs()
-	if m.training, err = m.newGraph(trainGraph, kept); err != nil {
+	if m.training, err = m.newGraph(trainGraph, s.kept, s.together); err != nil {
 		return r, err
 	}
 	if l.EvalRows > 0 {
-		if m.eval, err = m.newGraph(evalGraph, 0); err != nil {
+		if m.eval, err = m.newGraph(evalGraph, 0, s.evals); err != nil {
 			return r, err
 		}
 	}
@@ -168,7 +202,10 @@ func (m *Model) measure(l Load, kept int, program int64) (r Memory, err error) {
 		r.Adapter += 8 * int64(p.Len())
 	}
 	r.Optimizer = r.Adapter
-	r.Activations = m.outer.BytesFor(flowing) + m.env.Blocks.BytesFor(flowing) + m.training.vm.FrameBytes(rows)
+	r.Activations = m.outer.BytesFor(flowing) + m.env.Blocks.BytesFor(flowing) + max(1, int64(s.together))*m.batchBytes(l)
+	if m.eval != nil && m.eval.apart {
+		r.Activations += int64(s.evals) * m.evalBytes(l)
+	}
 	for i, b := range m.training.blocks {
 		if i < m.lowest() {
 			continue
@@ -177,10 +214,9 @@ func (m *Model) measure(l Load, kept int, program int64) (r Memory, err error) {
 		r.Each = max(r.Each, b.KeptBytes(rows))
 		if b.Keeps() {
 			r.Kept++
-			r.Activations += b.KeptBytes(rows)
 		}
 	}
-	r.Scratch = m.be.ScratchBytes(m.need(l)) + m.rotaryBytes(l)
+	r.Scratch = m.be.ScratchBytes(m.need(l)) + m.rotaryBytes(l, max(1, s.together, s.evals))
 	r.Extra = l.Extra
 	r.Program = program
 	r.Peak = r.Program + r.Adapter + r.Optimizer + r.Activations + r.Scratch + r.Extra
@@ -193,17 +229,27 @@ func (m *Model) limit(r *Memory) {
 		r.Limit, r.From, r.Given = m.opts.MemoryLimit, "given", true
 		return
 	}
-	room, ok := memory.Available()
-	if !ok {
-		r.Limit, r.From = r.Peak+unknownRoom, "the system does not say what is free"
-		return
+	var ok bool
+	if r.Limit, r.From, ok = m.free(r); !ok {
+		r.Limit, r.From = r.Peak+unknownRoom, notTold
 	}
+}
+
+// free is what the process may have in memory, pages of mapped files included, and what says so; ok is false where
+// nothing does.
+func (m *Model) free(r *Memory) (bytes int64, from string, ok bool) {
+	room, ok := memory.Available()
 	own := r.Program + m.params.Bytes()
-	if u, ok := memory.Now(); ok {
+	if u, known := memory.Now(); known {
 		own = u.Own
 	}
-	r.Limit, r.From = own+room.Bytes-room.Bytes/spare, room.From
+	return own + room.Bytes - room.Bytes/spare, room.From, ok
+}
+
+// leavePages leaves room for the weights' pages where there is room for all of them.
+func (r *Memory) leavePages() {
 	switch {
+	case r.Given || r.From == notTold:
 	case r.Peak+r.Mapped <= r.Limit:
 		r.Limit -= r.Mapped
 		r.From += ", less the weights' pages"
@@ -231,10 +277,32 @@ func (m *Model) need(l Load) backend.Need {
 // rowBytes is what a row of a batch takes beside its rotary table: tokens, positions, targets and their indices.
 const rowBytes = 64
 
-func (m *Model) rotaryBytes(l Load) int64 {
-	table := int64(m.cfg.HeadDim) * 4 // cosines and sines of half a head
-	return int64(l.flowing().All)*(table+rowBytes) + int64(min(l.Keys, maxCached))*table
+// rotaryBytes is what so many micro-batches take beside their activations, and the tables that are kept.
+func (m *Model) rotaryBytes(l Load, together int) int64 {
+	return int64(together)*m.rowsBytes(l) + int64(min(l.Keys, maxCached))*m.rotaryRow()
 }
+
+// rowsBytes is what one takes.
+func (m *Model) rowsBytes(l Load) int64 { return int64(l.flowing().All) * (m.rotaryRow() + rowBytes) }
+
+// rotaryRow is the bytes of the cosines and sines of half a head.
+func (m *Model) rotaryRow() int64 { return int64(m.cfg.HeadDim) * 4 }
+
+// batchBytes is what a micro-batch takes in the graph for training as it is compiled, from its forward to its backward
+// pass.
+func (m *Model) batchBytes(l Load) int64 {
+	g, rows := m.training, l.kept()
+	n := g.bytes(rows)
+	for _, b := range g.blocks {
+		if b.Keeps() {
+			n += b.KeptBytes(rows)
+		}
+	}
+	return n
+}
+
+// evalBytes is what one takes in the graph for evaluating.
+func (m *Model) evalBytes(l Load) int64 { return m.eval.bytes(l.evaluated()) }
 
 // lowest is the first layer that has a backward pass.
 func (m *Model) lowest() int {

@@ -11,6 +11,7 @@ import (
 	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
+	"github.com/biolora/biolora/internal/stream"
 	"github.com/biolora/biolora/model/op"
 	"github.com/biolora/biolora/model/weights"
 )
@@ -32,7 +33,13 @@ type Options struct {
 	// result.
 	Activations string
 	// MemoryLimit is how much memory the process may take, in bytes, pages of mapped files apart; 0: what is free.
+	// Where weights are streamed, their pages are counted too.
 	MemoryLimit int64
+	// Stream says whether weights are read from the disk ahead of their use and dropped after it, layer by layer:
+	// "always", "never", or "auto" (also ""): where they have no room in what is free beside the rest of the run, so that
+	// the system would read them again and again. It never changes a result. It applies from Reserve on; only on Linux
+	// something is dropped.
+	Stream string
 	// Base is the format of the matrices of the layers' linears: "none" (also "": the checkpoint's), "nf4" or "int8",
 	// to which they are quantised once, from whatever they are stored in (see package quant). Embeddings, head and norms
 	// stay in the checkpoint's format, as in QLoRA.
@@ -68,12 +75,19 @@ type Model struct {
 	linears []*Linear
 	params  *Params
 
-	mapped            int64 // bytes of weights in mapped files
-	outer             *exec.Arena
-	training, eval    *graph
-	generating        *graph
-	trainSum, evalSum backend.Sum
-	prep              prepared
+	mapped         int64      // bytes of weights in mapped files
+	layerBytes     [][][]byte // of each layer's matrices
+	tables         [][]byte   // of the embeddings and, unless it is the same, the head
+	stream         *stream.Stream
+	outer          *exec.Arena
+	training, eval *graph
+	generating     *graph
+	trainSum       backend.Sum
+	evalSums       []backend.Sum // of each micro-batch whose loss is wanted
+	preps          []*prepared   // of each micro-batch that passes through the layers together
+	one            [1]*Batch
+	ctx            context.Context // of the pass that is going on
+	turn           func(i int) error
 }
 
 // Open is OpenContext without an end.
@@ -109,6 +123,9 @@ func newBackend(o Options) (*cpu.Backend, error) {
 		return nil, err
 	}
 	if _, err := ParseBase(o.Base); err != nil {
+		return nil, err
+	}
+	if err := CheckStream(o.Stream); err != nil {
 		return nil, err
 	}
 	if o.MemoryLimit < 0 {
@@ -199,7 +216,8 @@ func (m *Model) build() (err error) {
 	m.env = &op.Env{Backend: m.be}
 	m.dropGraphs()
 	m.params = &Params{be: m.be}
-	m.trainSum, m.evalSum = m.be.NewSum(), m.be.NewSum()
+	m.trainSum, m.turn = m.be.NewSum(), m.turnTo
+	m.layerBytes = make([][][]byte, c.NumHiddenLayers)
 	l := &loader{m: m}
 	m.embed, m.head = l.embeddings()
 	for i := range c.NumHiddenLayers {
@@ -218,12 +236,14 @@ type loader struct {
 	errs []error
 }
 
-func (l *loader) matrix(name string, rows, cols int) backend.Weight {
+// matrix loads a matrix, and adds its bytes to part.
+func (l *loader) matrix(part *[][]byte, name string, rows, cols int) backend.Weight {
 	t, _ := l.m.ckpt.Tensor(name)
 	x := backend.Matrix{Name: name, DType: t.DType, Rows: rows, Cols: cols, Data: t.Data}
 	if t.Quant != quant.None {
 		x.DType, x.Quant, x.Data = numeric.Invalid, t.Quant, t.Codes
 	}
+	*part = append(*part, x.Data)
 	w, err := l.m.be.NewWeight(x)
 	if err != nil {
 		l.errs = append(l.errs, fmt.Errorf("%s: %w", t.File, err))
@@ -243,7 +263,7 @@ func (l *loader) vector(name string, n int) backend.Vector {
 // linear loads a projection of layer i; site tells its dropout from others'.
 func (l *loader) linear(i, site int, module string, in, out int, bias bool) *backend.Linear {
 	name := fmt.Sprintf("model.layers.%d.%s", i, module)
-	b := &backend.Linear{Name: name, In: in, Out: out, Weight: l.matrix(name+".weight", out, in), Site: uint32(8*i + site)}
+	b := &backend.Linear{Name: name, In: in, Out: out, Weight: l.matrix(&l.m.layerBytes[i], name+".weight", out, in), Site: uint32(8*i + site)}
 	if bias {
 		b.Bias = l.vector(name+".bias", out)
 	}
@@ -283,17 +303,20 @@ const (
 // embeddings loads the table and the head, which are one matrix in a tied model.
 func (l *loader) embeddings() (*backend.Embedding, *backend.Linear) {
 	c := &l.m.cfg
-	w := l.matrix(c.Stored(l.m.ckpt)[0].Name, c.VocabSize, c.HiddenSize)
+	w := l.matrix(&l.m.tables, c.Stored(l.m.ckpt)[0].Name, c.VocabSize, c.HiddenSize)
 	h := w
 	if !c.TieWordEmbeddings {
-		h = l.matrix(headTensor, c.VocabSize, c.HiddenSize)
+		h = l.matrix(&l.m.tables, headTensor, c.VocabSize, c.HiddenSize)
 	}
 	return &backend.Embedding{Vocab: c.VocabSize, Dim: c.HiddenSize, Weight: w, Padding: c.PadTokenID},
 		&backend.Linear{Name: "lm_head", In: c.HiddenSize, Out: c.VocabSize, Weight: h, Site: uint32(8 * c.NumHiddenLayers)}
 }
 
 // Close unmaps the checkpoint; the model and what came from it must not be used any more.
-func (m *Model) Close() error { return errors.Join(m.be.Close(), m.ckpt.Close()) }
+func (m *Model) Close() error {
+	m.stopStream()
+	return errors.Join(m.be.Close(), m.ckpt.Close())
+}
 
 // Dir is what was opened: the directory of the checkpoint, or a .gguf file.
 func (m *Model) Dir() string { return m.dir }

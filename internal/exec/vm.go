@@ -41,7 +41,8 @@ type VM struct {
 	register  map[bufID]int // of buffers that die within a pass
 	bound     map[int]bool  // slots of Outputs and Grads
 
-	own *Frame // of RunAll
+	own *Frame    // of RunAll
+	one [1]*Frame // of Forward, Recompute and Backward
 }
 
 var _ gorgonia.VM = (*VM)(nil)
@@ -247,13 +248,43 @@ type Frame struct {
 	vm   *VM
 	vals []*Value
 	drop []*Value // for instructions whose matrix nobody reads
-	kept []backend.Buffer
+	kept []held
+}
+
+// held is memory that is a frame's own.
+type held struct {
+	buffer backend.Buffer
+	rows   Rows
 }
 
 // NewFrame makes a frame with memory of its own for what the backward pass reads.
-func (vm *VM) NewFrame() *Frame {
-	return vm.newFrame(func(s Spec, _ Rows) backend.Buffer { return vm.be.NewBuffer(s.Kind, s.Cols) })
+func (vm *VM) NewFrame() *Frame { return vm.newFrame(vm.newBuffer, vm.arena.buffer) }
+
+// ApartFrame makes a frame whose memory is all its own, the registers too: such frames can run together.
+func (vm *VM) ApartFrame() *Frame {
+	registers := map[place]backend.Buffer{}
+	own := vm.newFrame(vm.newBuffer, func(p place) backend.Buffer {
+		if registers[p] == nil {
+			registers[p] = vm.be.NewBuffer(p.Kind, p.Cols)
+		}
+		return registers[p]
+	})
+	for p, b := range registers {
+		own.kept = append(own.kept, held{b, p.rows})
+	}
+	return own
 }
+
+// ApartBytes is what Bytes of an ApartFrame will be after a run on so many rows.
+func (vm *VM) ApartBytes(rows Counts) int64 {
+	n := vm.FrameBytes(rows)
+	for _, p := range vm.registers {
+		n += vm.be.BufferBytes(p.Kind, p.Cols, rows.of(p.rows))
+	}
+	return n
+}
+
+func (vm *VM) newBuffer(s Spec, _ Rows) backend.Buffer { return vm.be.NewBuffer(s.Kind, s.Cols) }
 
 // SharedFrame makes a frame whose memory is the arena's, beside the VM's registers: what it holds is lost when another
 // VM of the arena runs (see Undisturbed). There is one such memory, whatever the number of frames.
@@ -264,7 +295,7 @@ func (vm *VM) SharedFrame() *Frame {
 		places = append(places, p)
 		vm.arena.hold(places[len(places)-1:])
 		return vm.arena.buffer(p)
-	})
+	}, vm.arena.buffer)
 	f.kept = nil
 	return f
 }
@@ -272,12 +303,13 @@ func (vm *VM) SharedFrame() *Frame {
 // Undisturbed reports whether no other VM of the arena has run since this one did.
 func (vm *VM) Undisturbed() bool { return vm.arena.last == vm }
 
-func (vm *VM) newFrame(buffer func(Spec, Rows) backend.Buffer) *Frame {
+// newFrame makes a frame: kept is where it has what the backward pass reads, register where its registers are.
+func (vm *VM) newFrame(kept func(Spec, Rows) backend.Buffer, register func(place) backend.Buffer) *Frame {
 	f := &Frame{vm: vm, vals: make([]*Value, len(vm.nodes)), drop: make([]*Value, len(vm.nodes))}
 	own := map[bufID]backend.Buffer{}
 	for _, id := range vm.kept {
-		own[id] = buffer(vm.spec(id), vm.rows[id.slot])
-		f.kept = append(f.kept, own[id])
+		own[id] = kept(vm.spec(id), vm.rows[id.slot])
+		f.kept = append(f.kept, held{own[id], vm.rows[id.slot]})
 	}
 	for s, n := range vm.nodes {
 		op, ok := n.Op().(Op)
@@ -298,7 +330,7 @@ func (vm *VM) newFrame(buffer func(Spec, Rows) backend.Buffer) *Frame {
 			if k, ok := own[id]; ok {
 				v.Bufs[b] = k
 			} else if r, ok := vm.register[id]; ok {
-				v.Bufs[b] = vm.arena.buffer(vm.registers[r])
+				v.Bufs[b] = register(vm.registers[r])
 			}
 		}
 		f.vals[s] = v
@@ -331,16 +363,16 @@ func (f *Frame) Value(n *gorgonia.Node) *Value { return f.vals[f.vm.slot[n.ID()]
 
 // Bytes is the memory of its own that the frame has.
 func (f *Frame) Bytes() (n int64) {
-	for _, b := range f.kept {
-		n += b.Bytes()
+	for _, h := range f.kept {
+		n += h.buffer.Bytes()
 	}
 	return n
 }
 
 // Reserve makes the frame's own memory large enough for so many rows.
 func (f *Frame) Reserve(rows Counts) {
-	for i, b := range f.kept {
-		b.Resize(rows.of(f.vm.rows[f.vm.kept[i].slot]))
+	for _, h := range f.kept {
+		h.buffer.Resize(rows.of(h.rows))
 	}
 }
 
@@ -354,20 +386,39 @@ func (vm *VM) FrameBytes(rows Counts) (n int64) {
 }
 
 // Forward computes the outputs and what the backward pass reads.
-func (vm *VM) Forward(f *Frame) error { return vm.run(vm.forward, f) }
+func (vm *VM) Forward(f *Frame) error { return vm.runOne(vm.forward, f) }
 
 // Recompute does the part of Forward that the backward pass reads; outputs need not be bound.
-func (vm *VM) Recompute(f *Frame) error { return vm.run(vm.recompute, f) }
+func (vm *VM) Recompute(f *Frame) error { return vm.runOne(vm.recompute, f) }
 
 // Backward leaves gradients in what is trained, and computes Grads if grads is set.
-func (vm *VM) Backward(f *Frame, grads bool) error {
-	if grads {
-		return vm.run(vm.backward, f)
-	}
-	return vm.run(vm.effects, f)
+func (vm *VM) Backward(f *Frame, grads bool) error { return vm.runOne(vm.backwardOf(grads), f) }
+
+// ForwardAll is Forward for several frames in step: each operation runs for all of them before the next one does. turn
+// is told which of them comes, before each operation; its error ends the run. Several frames must be ApartFrames.
+func (vm *VM) ForwardAll(fs []*Frame, turn func(i int) error) error {
+	return vm.run(vm.forward, fs, turn)
 }
 
-func (vm *VM) run(is []instr, f *Frame) (err error) {
+// BackwardAll is Backward for several frames in step, in their order, so that sums of gradients are those of one frame
+// after another.
+func (vm *VM) BackwardAll(fs []*Frame, grads bool, turn func(i int) error) error {
+	return vm.run(vm.backwardOf(grads), fs, turn)
+}
+
+func (vm *VM) backwardOf(grads bool) []instr {
+	if grads {
+		return vm.backward
+	}
+	return vm.effects
+}
+
+func (vm *VM) runOne(is []instr, f *Frame) error {
+	vm.one[0] = f
+	return vm.run(is, vm.one[:], nil)
+}
+
+func (vm *VM) run(is []instr, fs []*Frame, turn func(i int) error) (err error) {
 	vm.arena.last = vm
 	at := 0
 	defer mmap.Restore(mmap.PanicOnFault()) // weights lie in mapped files
@@ -381,18 +432,30 @@ func (vm *VM) run(is []instr, f *Frame) (err error) {
 		if _, ok := in.op.(Picker); ok {
 			continue // the frame's value shares the buffer already
 		}
-		for k, s := range in.src {
-			in.in[k] = f.vals[s]
-		}
-		out := f.vals[in.dst]
-		if in.drop {
-			out = f.drop[in.dst]
-		}
-		if err := in.op.Run(out, in.in); err != nil {
-			return fmt.Errorf("%v: %w", in.op, err)
+		for i, f := range fs {
+			if turn != nil {
+				if err := turn(i); err != nil {
+					return err
+				}
+			}
+			if err := in.run(f); err != nil {
+				return fmt.Errorf("%v: %w", in.op, err)
+			}
 		}
 	}
 	return nil
+}
+
+// run runs the instruction in f.
+func (in *instr) run(f *Frame) error {
+	for k, s := range in.src {
+		in.in[k] = f.vals[s]
+	}
+	out := f.vals[in.dst]
+	if in.drop {
+		out = f.drop[in.dst]
+	}
+	return in.op.Run(out, in.in)
 }
 
 // Guarded runs one operation outside a graph; as in a VM, a panic or a fault in a mapped file is an error.

@@ -33,7 +33,7 @@ type BlockGraph struct {
 	dy, dx *gorgonia.Node
 	vm     *exec.VM
 	shared *exec.Frame // where layers do not keep what their backward pass reads
-	last   *Block      // whose values shared holds, if no other graph has run since
+	last   *exec.Value // the layer's input for which shared holds values, if no other graph has run since
 	graph  *gorgonia.ExprGraph
 }
 
@@ -111,17 +111,18 @@ type Block struct {
 	exec.Base
 	graph *BlockGraph
 	layer *Layer
-	kept  *exec.Frame // the layer's own, where it keeps what its backward pass reads; else nil
+	kept  []*exec.Frame // the layer's own for each micro-batch, where it keeps what its backward pass reads; else none
 }
 
 // NewBlock makes the operation of one layer. With keep, the layer has memory of its own for what its backward pass
-// reads; otherwise the backward pass computes it again from the layer's input. The results are the same to the bit.
-func NewBlock(g *BlockGraph, l *Layer, keep bool) *Block {
+// reads, for so many micro-batches that pass through it together; with 0 the backward pass computes it again from the
+// layer's input. The results are the same to the bit.
+func NewBlock(g *BlockGraph, l *Layer, keep int) *Block {
 	o := &Block{exec.NewBase(g.env.Backend, fmt.Sprintf("layer %d", l.Index), 1, residual(g.dims.Hidden)), g, l, nil}
-	switch {
-	case keep:
-		o.kept = g.vm.NewFrame()
-	case g.shared == nil:
+	for range keep {
+		o.kept = append(o.kept, g.vm.NewFrame())
+	}
+	if keep == 0 && g.shared == nil {
 		g.shared = g.vm.SharedFrame()
 	}
 	return o
@@ -132,45 +133,54 @@ func (o *Block) Trains() bool                                    { return o.grap
 func (o *Block) DiffWRT(n int) []bool                            { return firstOnly(n) }
 
 // Keeps reports whether the layer keeps what its backward pass reads.
-func (o *Block) Keeps() bool { return o.kept != nil }
+func (o *Block) Keeps() bool { return len(o.kept) > 0 }
 
-// KeptBytes is the memory that this takes for so many rows, the layer's input apart.
+// KeptBytes is the memory that this takes for a micro-batch of so many rows, the layer's input apart.
 func (o *Block) KeptBytes(rows exec.Counts) int64 { return o.graph.vm.FrameBytes(rows) }
 
 // Bytes is what it takes now.
-func (o *Block) Bytes() int64 {
-	if o.kept == nil {
-		return 0
+func (o *Block) Bytes() (n int64) {
+	for _, f := range o.kept {
+		n += f.Bytes()
 	}
-	return o.kept.Bytes()
+	return n
 }
 
 // Reserve makes that memory large enough for so many rows.
 func (o *Block) Reserve(rows exec.Counts) {
-	if o.kept != nil {
-		o.kept.Reserve(rows)
+	for _, f := range o.kept {
+		f.Reserve(rows)
 	}
 }
 
-// frame points the graph at this layer.
-func (o *Block) frame(x *exec.Value) *exec.Frame {
-	f := o.kept
-	if f == nil {
-		f = o.graph.shared
+// frame points the graph at this layer, whose weights are in memory then, and at the micro-batch's memory.
+func (o *Block) frame(x *exec.Value) (*exec.Frame, error) {
+	env := o.graph.env
+	if env.Weights != nil {
+		if err := env.Weights(o.layer.Index); err != nil {
+			return nil, err
+		}
+	}
+	f := o.graph.shared
+	if o.Keeps() {
+		f = o.kept[env.Turn]
 	}
 	if !o.graph.vm.Undisturbed() {
 		o.graph.last = nil
 	}
 	o.graph.slot.Layer = o.layer
 	f.Bind(o.graph.x, x)
-	return f
+	return f, nil
 }
 
 func (o *Block) Run(out *exec.Value, in []*exec.Value) error {
-	f := o.frame(in[0])
+	f, err := o.frame(in[0])
+	if err != nil {
+		return err
+	}
 	f.Bind(o.graph.y, out)
-	if o.kept == nil {
-		o.graph.last = o
+	if !o.Keeps() {
+		o.graph.last = in[0]
 	}
 	return o.graph.vm.Forward(f)
 }
@@ -195,12 +205,15 @@ func (o *blockBackward) Effects() bool                                   { retur
 func (o *blockBackward) OutputOptional() bool                            { return true }
 
 // Run goes without dx where nothing below trains: then only what leads to this layer's own gradients is computed. What
-// the layer did not keep is computed again, unless it is the last of its kind: then it is still there.
+// the layer did not keep is computed again, unless the graph ran last for this input: then it is still there.
 func (o *blockBackward) Run(out *exec.Value, in []*exec.Value) error {
 	g := o.block.graph
-	f := o.block.frame(in[1])
-	if o.block.kept == nil && g.last != o.block {
-		g.last = o.block
+	f, err := o.block.frame(in[1])
+	if err != nil {
+		return err
+	}
+	if !o.block.Keeps() && g.last != in[1] {
+		g.last = in[1]
 		if err := g.vm.Recompute(f); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func Measure(env *Env, d Dims, l *Layer) (t Times, err error) {
 	if err != nil {
 		return t, err
 	}
-	o := NewBlock(g, l, true)
+	o := NewBlock(g, l, 1)
 	matrix := func(scale float32) *exec.Value {
 		v := exec.NewValue(env.Backend, []exec.Spec{residual(d.Hidden)})
 		rows := len(env.Batch.Tokens)
@@ -27,7 +27,10 @@ func Measure(env *Env, d Dims, l *Layer) (t Times, err error) {
 		return v
 	}
 	x, y, dy, dx := matrix(1), matrix(1), matrix(1e-3), matrix(1)
-	f := o.frame(x)
+	f, err := o.frame(x)
+	if err != nil {
+		return t, err
+	}
 	f.Bind(g.y, y)
 	f.Bind(g.dy, dy)
 	f.Bind(g.dx, dx)

@@ -16,6 +16,10 @@ type Env struct {
 	Batch   *backend.Batch
 	Sum     backend.Sum // where the losses go
 	Blocks  *exec.Arena // where the blocks' graphs have their registers; nil: each in its own
+	Turn    int         // which of the micro-batches that pass through the layers together Batch is
+	// Weights is told which layer is going to work; when it returns, the layer's weights are in memory. nil: nobody
+	// needs to know.
+	Weights func(layer int) error
 }
 
 // Dims are the sizes of a decoder block.
