@@ -8,6 +8,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/backend/profile"
 	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
@@ -52,7 +53,12 @@ type Options struct {
 	CacheDir string
 	// Progress is told how many bytes of weights are converted or verified, of how many. It may be nil.
 	Progress func(done, total int64)
+	// Profile is told where the time of the model's operations goes. It may be nil; otherwise it belongs to this model.
+	Profile *Profile
 }
+
+// Profile tells where the time of a model's operations goes. The zero value is ready; Take reads it.
+type Profile = profile.Watch
 
 // Model is an open checkpoint.
 type Model struct {
@@ -98,15 +104,11 @@ func Open(path string, o Options) (*Model, error) { return OpenContext(context.B
 // whose weights do not lie in its files as they are computed with is converted first, into a file that is found again
 // the next time (see weights.Checkpoint.Prepare); the end of ctx ends that.
 func OpenContext(ctx context.Context, path string, o Options) (*Model, error) {
-	be, err := newBackend(o)
+	be, blocks, err := newBackend(o)
 	if err != nil {
 		return nil, err
 	}
-	blocks := numeric.F32
-	if be.Compute() == "bf16" {
-		blocks = numeric.BF16
-	}
-	m, err := open(ctx, path, o, be, blocks)
+	m, err := open(ctx, path, o, watched(be, o), blocks)
 	if err != nil {
 		be.Close()
 		return nil, err
@@ -115,27 +117,43 @@ func OpenContext(ctx context.Context, path string, o Options) (*Model, error) {
 	return m, nil
 }
 
-func newBackend(o Options) (*cpu.Backend, error) {
+// newBackend makes what o asks for, and says as what it computes with blocks of fewer bits.
+func newBackend(o Options) (*cpu.Backend, numeric.DType, error) {
 	if o.Device != "" && o.Device != "auto" && o.Device != "cpu" {
-		return nil, fmt.Errorf("device %q is not in this build, which has \"cpu\"", o.Device)
+		return nil, numeric.Invalid, fmt.Errorf("device %q is not in this build, which has \"cpu\"", o.Device)
 	}
 	if _, err := parsePolicy(o.Activations); err != nil {
-		return nil, err
+		return nil, numeric.Invalid, err
 	}
 	if _, err := ParseBase(o.Base); err != nil {
-		return nil, err
+		return nil, numeric.Invalid, err
 	}
 	if err := CheckStream(o.Stream); err != nil {
 		return nil, err
 	}
 	if o.MemoryLimit < 0 {
-		return nil, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
+		return nil, numeric.Invalid, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
 	}
 	compute := o.Compute
 	if compute == "" {
 		compute = "auto"
 	}
-	return cpu.New(cpu.Options{Compute: compute, Threads: o.Threads, Features: o.CPUFeatures})
+	be, err := cpu.New(cpu.Options{Compute: compute, Threads: o.Threads, Features: o.CPUFeatures, Profile: o.Profile})
+	if err != nil {
+		return nil, numeric.Invalid, err
+	}
+	if be.Compute() == "bf16" {
+		return be, numeric.BF16, nil
+	}
+	return be, numeric.F32, nil
+}
+
+// watched is be under the watch of a profile, where one is asked for.
+func watched(be *cpu.Backend, o Options) backend.Backend {
+	if o.Profile == nil {
+		return be
+	}
+	return profile.On(be, o.Profile)
 }
 
 // open is OpenContext on any backend, which computes with blocks of fewer bits as that format.
@@ -144,7 +162,12 @@ func open(ctx context.Context, path string, o Options, be backend.Backend, block
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{dir: path, opts: o, ckpt: ckpt, be: be}
+	return load(ctx, ckpt, o, be, blocks)
+}
+
+// load makes a model of an open checkpoint, which belongs to it then.
+func load(ctx context.Context, ckpt *weights.Checkpoint, o Options, be backend.Backend, blocks numeric.DType) (*Model, error) {
+	m := &Model{dir: ckpt.Path(), opts: o, ckpt: ckpt, be: be}
 	d, err := Describe(ckpt)
 	if err == nil {
 		m.base, err = ParseBase(o.Base)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -26,15 +27,23 @@ const (
 )
 
 func main() {
-	ctx := interruptible(os.Stderr)
+	ctx := interruptible(os.Stderr, notice(os.Args[1:]))
 	// Whoever reads the output may leave before the run ends. What was learnt is not lost by that: log.txt has the rest.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends; the second one ends the process. A
-// hang-up that is ignored (nohup) stays ignored.
-func interruptible(stderr io.Writer) context.Context {
+// notice is what an interrupt is answered with. A benchmark ends at once.
+func notice(args []string) string {
+	if slices.Contains(args, "--benchmark") {
+		return "stopping"
+	}
+	return "stopping after this micro-batch and saving; once more to exit at once"
+}
+
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends, which is answered with notice; the
+// second one ends the process. A hang-up that is ignored (nohup) stays ignored.
+func interruptible(stderr io.Writer, notice string) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -43,7 +52,7 @@ func interruptible(stderr io.Writer) context.Context {
 	}
 	go func() {
 		<-signals
-		fmt.Fprintln(stderr, "\nstopping after this micro-batch and saving; once more to exit at once")
+		fmt.Fprintln(stderr, "\n"+notice)
 		cancel()
 		<-signals
 		os.Exit(exitInterrupted)

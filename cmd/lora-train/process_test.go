@@ -93,6 +93,34 @@ func TestSecondInterruptExitsAtOnce(t *testing.T) {
 	}
 }
 
+// One interrupt ends a benchmark, whatever it is doing.
+func TestInterruptEndsABenchmark(t *testing.T) {
+	cmd, _ := process(t, "--benchmark")
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = nil, &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	guard := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	defer guard.Stop()
+	if s := bufio.NewScanner(stdout); s.Scan() { // its first line
+		cmd.Process.Signal(os.Interrupt)
+		for s.Scan() {
+			if strings.HasPrefix(s.Text(), "estimate") {
+				t.Error("it went on to its end")
+			}
+		}
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || strings.Contains(stderr.String(), "saving") {
+		t.Errorf("exit code %d\n%s", code, &stderr)
+	}
+}
+
 // A run whose output nobody reads any more goes on to its end.
 func TestClosedPipe(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")

@@ -35,12 +35,16 @@ type session struct {
 	tokenizer *tokenizer.Tokenizer
 	data      *instruct.Dataset
 	warnings  []string
+	watch     *model.Profile // of a benchmark
 }
 
 // run carries out a resolved command line.
 func (r *Run) run(ctx context.Context, stdout, stderr io.Writer) error {
 	s := &session{Run: r, out: &output{path: r.Out, overwrite: r.Overwrite}, stdout: stdout, stderr: stderr}
 	defer s.close()
+	if r.Benchmark {
+		return s.benchmark(ctx)
+	}
 	if r.Demo {
 		return s.demo(ctx)
 	}
@@ -114,10 +118,9 @@ func (s *session) convertsLong() bool {
 // openModel opens the model and puts the adapter into it.
 func (s *session) openModel(ctx context.Context) (err error) {
 	c := &conversion{w: s.stderr, terminal: report.StyleOf(s.stderr).Terminal, start: time.Now(), base: s.Base}
-	s.model, err = model.OpenContext(ctx, s.Model, model.Options{
-		Compute: s.Compute, Device: s.Device, Threads: s.Threads, Activations: s.ActivationPolicy,
-		MemoryLimit: s.memoryLimit(), Base: s.Base, VerifyBase: s.VerifyBase, CacheDir: s.CacheDir, Progress: c.progress,
-	})
+	o := s.modelOptions()
+	o.Progress = c.progress
+	s.model, err = model.OpenContext(ctx, s.Model, o)
 	c.end()
 	if err != nil {
 		return err
@@ -125,6 +128,14 @@ func (s *session) openModel(ctx context.Context) (err error) {
 	c.summary(s.model.Caches(), s.model.CachesVerified())
 	s.warnings = append(s.warnings, s.model.Warnings()...)
 	return s.openAdapter()
+}
+
+// modelOptions say how the model is run.
+func (s *session) modelOptions() model.Options {
+	return model.Options{
+		Compute: s.Compute, Device: s.Device, Threads: s.Threads, CPUFeatures: s.CPUFeatures, Activations: s.ActivationPolicy,
+		MemoryLimit: s.memoryLimit(), Base: s.Base, VerifyBase: s.VerifyBase, CacheDir: s.CacheDir, Profile: s.watch,
+	}
 }
 
 func (s *session) close() {

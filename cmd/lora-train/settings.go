@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/memory"
@@ -64,6 +65,7 @@ type Settings struct {
 	Base               string     `name:"base" group:"Machine" placeholder:"none|nf4|int8" help:"Format of the frozen linears of the layers. none: the checkpoint's. nf4 (QLoRA's, 4.1 bits a value) and int8 (8.5 bits): quantised once, and kept where --cache-dir says. Embeddings, head and norms stay as they are."`
 	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
+	CPUFeatures        string     `name:"cpu-features" group:"Machine" placeholder:"NAME" help:"Instructions to use: ${cpuFeatures}. Without it: the best that this CPU has."`
 	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|some:N|all" help:"How many layers keep what their backward pass reads: all, none (they compute it again), the last N, or as many as the memory allows. Never changes a result."`
 	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count. Without it: what is free."`
 	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted or quantised first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
@@ -156,6 +158,9 @@ func (f setting) validateText() error {
 	switch text := f.value.String(); {
 	case f.key() == "activation_policy":
 		return model.CheckPolicy(text)
+	case f.key() == "cpu_features" && text != "":
+		_, err := gemm.Parse(text)
+		return err
 	case f.key() == "memory_limit" && text != "":
 		_, err := memory.Parse(text)
 		return err

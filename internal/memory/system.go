@@ -18,6 +18,12 @@ type Use struct {
 // Now is what this process has in memory. Only Linux tells.
 func Now() (Use, bool) { return use(root) }
 
+// Total is the memory that the system has. Only Linux tells.
+func Total() (int64, bool) {
+	n, ok := fields(root, "proc/meminfo")["MemTotal"]
+	return n << 10, ok
+}
+
 // Room is memory that a process may still take.
 type Room struct {
 	Bytes int64

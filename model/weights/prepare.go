@@ -102,7 +102,7 @@ func (c *Checkpoint) prepare(ctx context.Context, jobs []job, o PrepareOptions, 
 	for i := range jobs {
 		size += jobs[i].size
 	}
-	if size <= memoryLimit {
+	if size <= memoryLimit || len(c.files) == 0 {
 		c.held += size
 		return c.intoMemory(ctx, jobs, p)
 	}
@@ -287,6 +287,9 @@ func (c *Checkpoint) intoMemory(ctx context.Context, jobs []job, p *progress) er
 // settle gives a tensor its converted values, which lie in the file called cache, or in memory.
 func (c *Checkpoint) settle(j *job, data []byte, cache string) error {
 	t := &c.tensors[j.index]
+	if len(c.files) == 0 {
+		c.held -= int64(len(t.Data)) // it was in memory itself
+	}
 	if j.quant == quant.None {
 		t.DType, t.Data, t.layout, t.blocks = j.to, data, nil, false
 		return nil

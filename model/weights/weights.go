@@ -61,7 +61,7 @@ type Checkpoint struct {
 	warnings  []string
 	caches    []string // the paths of the files that Prepare made or found
 	verified  int      // of these, how many were found, and compared with all that they were made of
-	held      int64    // bytes that Prepare made in memory
+	held      int64    // bytes of tensors in memory, not in files
 }
 
 // openFile is a file that is mapped.
@@ -97,7 +97,7 @@ func (c *Checkpoint) Caches() []string { return slices.Clone(c.caches) }
 // PrepareOptions.Verify.
 func (c *Checkpoint) Verified() bool { return c.verified > 0 && c.verified == len(c.caches) }
 
-// Held is how many bytes of tensors Prepare made in memory.
+// Held is how many bytes of tensors are in memory: made by Prepare, or all of them (InMemory).
 func (c *Checkpoint) Held() int64 { return c.held }
 
 // Config returns what config.json says of the model, and the path that it was read from. Where that is params.json or

@@ -19,6 +19,7 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/backend/cpu/vec"
+	"github.com/biolora/biolora/internal/backend/profile"
 	"github.com/biolora/biolora/internal/parallel"
 )
 
@@ -33,6 +34,9 @@ type Options struct {
 	// Features are the instructions to use: "auto" (also "") for the best this CPU has, or a name that gemm.Parse
 	// knows.
 	Features string
+	// Profile is told what is part of an operation and another kind of work: packing, branches, elementwise passes. It may
+	// be nil.
+	Profile *profile.Watch
 }
 
 // Backend implements backend.Backend.
@@ -43,6 +47,7 @@ type Backend struct {
 	compute gemm.Compute
 	name    string
 	note    string
+	watch   *profile.Watch
 
 	packed gemm.Packed
 	pair   [2]*backend.Linear // gate and up
@@ -116,7 +121,7 @@ func New(o Options) (*Backend, error) {
 	}
 	pool := parallel.New(threads)
 	be := &Backend{
-		engine: gemm.New(features, pool), unit: unit, pool: pool, compute: compute,
+		engine: gemm.New(features, pool), unit: unit, pool: pool, compute: compute, watch: o.Profile,
 		low: &Buffer{kind: backend.Stat}, drop: &Buffer{}, mask: &Buffer{}, dgu: &Buffer{},
 		logits: &Buffer{}, headH: &Buffer{kind: backend.Stat},
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/backend/cpu/vec"
+	"github.com/biolora/biolora/internal/backend/profile"
 )
 
 // Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add); without y only h.
@@ -33,7 +34,7 @@ func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, b *backend
 		return
 	}
 	if y != nil {
-		be.engine.Pack(&be.packed, be.compute, x.v, n, x.cols, x.ld)
+		be.pack(x.v, n, x.cols, x.ld)
 	}
 	col, rank := 0, 0
 	for _, l := range ls {
@@ -46,6 +47,12 @@ func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, b *backend
 		}
 		col += l.Out
 	}
+}
+
+// pack packs x [n, cols] with leading dimension ld for the products that follow.
+func (be *Backend) pack(x []float32, n, cols, ld int) {
+	defer be.watch.Leave(be.watch.Enter(profile.Packing))
+	be.engine.Pack(&be.packed, be.compute, x, n, cols, ld)
 }
 
 // outputs is the number of columns that ls write.
@@ -69,6 +76,7 @@ func (be *Backend) frozen(y, add *Buffer, l *backend.Linear, col int) {
 
 // branch writes columns rank... of h and, unless y is nil, adds the low-rank branch of l to columns col... of y.
 func (be *Backend) branch(y, h, x *Buffer, l *backend.Linear, col, rank int, b *backend.Batch, rows []int32) {
+	defer be.watch.Leave(be.watch.Enter(profile.Branch))
 	r, low := l.R(), h.v[rank:]
 	in := be.dropped(l, x, b, rows)
 	// [T, In] x [In, R] -> [T, R]
@@ -86,6 +94,7 @@ func (be *Backend) start(y, add *Buffer, l *backend.Linear, col int) *Buffer {
 	if l.Bias == nil {
 		return add
 	}
+	defer be.watch.Leave(be.watch.Enter(profile.Elementwise))
 	be.fill = fillTask{unit: be.unit, y: y, add: add, bias: l.Bias.(vector), col: col}
 	be.rows(y.rows, &be.fill)
 	return y
@@ -222,7 +231,7 @@ func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, b 
 	for i, l := range ls {
 		grad := dy.v[col:]
 		if dx != nil {
-			be.engine.Pack(&be.packed, be.compute, grad, n, l.Out, dy.ld)
+			be.pack(grad, n, l.Out, dy.ld)
 			var add []float32
 			if i > 0 {
 				add = dx.v
@@ -232,7 +241,9 @@ func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, b 
 		}
 		if l.Train != nil {
 			// [Out, T] x [T, In] -> [Out, In]
+			before := be.watch.Enter(profile.Branch)
 			be.engine.Gemm(param(l.Train).grad, l.In, l.Out, l.In, n, 1, columnMajor(grad, dy.ld), rowMajor(x.v, x.ld), true)
+			be.watch.Leave(before)
 		}
 		if r := l.R(); r > 0 {
 			be.branchBackward(dx, x, h.v[rank:], h.ld, grad, dy.ld, l, b, rows)
@@ -244,6 +255,7 @@ func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, b 
 
 // branchBackward does the low-rank branch of l: h [T, R] and grad [T, Out] with their leading dimensions.
 func (be *Backend) branchBackward(dx, x *Buffer, h []float32, ldh int, grad []float32, ldg int, l *backend.Linear, b *backend.Batch, rows []int32) {
+	defer be.watch.Leave(be.watch.Enter(profile.Branch))
 	n, r := x.rows, l.R()
 	pa, pb := param(l.A), param(l.B)
 	be.low.shape(n, r)

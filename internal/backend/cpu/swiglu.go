@@ -3,6 +3,7 @@ package cpu
 import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/vec"
+	"github.com/biolora/biolora/internal/backend/profile"
 )
 
 // GateUp writes gu = [gate(x) | up(x)] and, unless y is nil, y = silu(g) * u (Shazeer, "GLU Variants Improve
@@ -18,6 +19,7 @@ func (be *Backend) GateUp(y, gu, h, x backend.Buffer, gate, up *backend.Linear, 
 
 // SwiGLU writes y = silu(g) * u of gu = [g | u].
 func (be *Backend) SwiGLU(y, gu backend.Buffer) {
+	defer be.watch.Leave(be.watch.Enter(profile.Elementwise))
 	t := &be.swiglu
 	*t = swigluTask{unit: be.unit, y: mat(y), gu: mat(gu)}
 	mustEqual("columns of gate and up", t.gu.cols, 2*t.y.cols)
@@ -46,7 +48,9 @@ func (be *Backend) GateUpBackward(dx, x, gu, h, dy backend.Buffer, gate, up *bac
 	mustEqual("columns of swiglu's gradient", t.dy.cols, gate.Out)
 	mustEqual("rows of swiglu's gradient", t.dy.rows, t.gu.rows)
 	be.dgu.shape(t.gu.rows, t.gu.cols)
+	before := be.watch.Enter(profile.Elementwise)
 	be.rows(t.gu.rows, t)
+	be.watch.Leave(before)
 	be.pair = [2]*backend.Linear{gate, up}
 	be.linearBackward(mat(dx), mat(x), mat(h), be.dgu, be.pair[:], b, nil)
 }

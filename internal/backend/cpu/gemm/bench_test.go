@@ -11,7 +11,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
@@ -147,7 +146,7 @@ func BenchmarkFewRows(b *testing.B) {
 					continue
 				}
 				e := engine(b, ker, workers)
-				read := &readTask{data: w.Data}
+				read := e.reading(w.Data)
 				for _, c := range []Compute{F32, BF16} {
 					for _, m := range []int{1, 4, 8} {
 						b.Run(fmt.Sprintf("%s/%s/%v/m=%d/threads=%d", name, ker.name, c, m, workers), func(b *testing.B) {
@@ -176,25 +175,6 @@ func BenchmarkFewRows(b *testing.B) {
 	}
 }
 
-const readBytes = 1 << 20
-
-// readTask reads memory.
-type readTask struct {
-	data []byte
-	sink [64]uint64
-}
-
-func (t *readTask) Piece(w, i int) {
-	var a, b, c, d uint64
-	for p := t.data[i*readBytes:][:readBytes]; len(p) >= 64; p = p[64:] { // a cache line
-		a += binary.NativeEndian.Uint64(p)
-		b += binary.NativeEndian.Uint64(p[16:])
-		c += binary.NativeEndian.Uint64(p[32:])
-		d += binary.NativeEndian.Uint64(p[48:])
-	}
-	t.sink[8*w] += a + b + c + d
-}
-
 // BenchmarkCeiling is the kernels on operands in the first-level cache.
 func BenchmarkCeiling(b *testing.B) {
 	for _, ker := range paths() {
@@ -203,14 +183,10 @@ func BenchmarkCeiling(b *testing.B) {
 				continue
 			}
 			b.Run(ker.name+"/"+[]string{"f32", "", "bf16"}[f], func(b *testing.B) {
-				const steps = 128
-				t := tileProduct{rows: ker.rows, cols: ker.cols, steps: steps, alpha: 1, ldc: ker.cols}
-				t.a = unsafe.Pointer(&grow(nil, steps*ker.rows)[0])
-				t.b = unsafe.Pointer(&grow(nil, steps*ker.cols)[0])
-				t.c = unsafe.Pointer(&grow(nil, ker.rows*ker.cols)[0])
-				measure(b, 100*2*float64(ker.rows*ker.cols*steps*f.places()), func() {
+				call, flop := ker.alone(f)
+				measure(b, 100*flop, func() {
 					for range 100 {
-						ker.multiply(&t, f)
+						call()
 					}
 				})
 			})

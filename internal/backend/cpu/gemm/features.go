@@ -2,6 +2,7 @@ package gemm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -80,6 +81,9 @@ func Parse(name string) (Features, error) {
 	}
 	return Features{}, fmt.Errorf("CPU features %q are unknown, want one of %s", name, strings.Join(available(), ", "))
 }
+
+// Names are the features that Parse knows, whether this CPU has them or not.
+func Names() []string { return slices.Clone(setNames[:]) }
 
 func available() (names []string) {
 	for s, n := range setNames {
