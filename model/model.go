@@ -129,7 +129,7 @@ func newBackend(o Options) (*cpu.Backend, numeric.DType, error) {
 		return nil, numeric.Invalid, err
 	}
 	if err := CheckStream(o.Stream); err != nil {
-		return nil, err
+		return nil, numeric.Invalid, err
 	}
 	if o.MemoryLimit < 0 {
 		return nil, numeric.Invalid, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
