@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,7 @@ func TestReproducible(t *testing.T) {
 		"one thread":  {Compute: "f32", Threads: 1},
 		"seven":       {Compute: "f32", Threads: 7},
 		"recomputing": {Compute: "f32", Activations: "none"},
+		"streaming":   {Compute: "f32", Stream: "always"},
 	} {
 		got, _, dir := fineTune(t, mo, nil)
 		if diff := cmp.Diff(steps, got, cmpopts.IgnoreFields(train.StepEvent{}, "Seconds")); diff != "" {
@@ -88,6 +90,48 @@ func TestMicroBatchesAgree(t *testing.T) {
 	plain, _, _ := fineTune(t, model.Options{Compute: "f32"}, func(o *train.Options) { o.Shuffle = false })
 	if golden.Rel(other[0].Loss, plain[0].Loss) < 1e-5 {
 		t.Error("another seed, and the same dropout")
+	}
+}
+
+// cutter cuts a file short after the first step.
+type cutter struct {
+	train.NopHook
+	path string
+}
+
+func (c *cutter) Step(train.StepEvent) error { return os.Truncate(c.path, 100) }
+
+// A checkpoint that is cut short while its weights are streamed ends the run with an error that names it, and what was
+// learnt until then is saved.
+func TestCutShortWhileStreaming(t *testing.T) {
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "model"), os.DirFS(c.Path("model"))); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "model", "model.safetensors")
+	m, err := model.Open(filepath.Join(dir, "model"), model.Options{Compute: "f32", Stream: "always"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := lora.Load(m, c.Path("adapter_init"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := train.Defaults()
+	o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps, o.OutputDir = 1, 2, filepath.Join(dir, "out")
+	o.Hooks = []train.Hook{&cutter{path: file}}
+	_, err = train.Run(t.Context(), m, a, nil, data, o)
+	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "(the adapter of step 1 is saved in "+o.OutputDir+")") {
+		t.Fatalf("%v", err)
+	}
+	if len(golden.Tensors(t, filepath.Join(o.OutputDir, "adapter_model.safetensors"))) == 0 {
+		t.Error("nothing is saved")
 	}
 }
 

@@ -50,7 +50,7 @@ const lookAhead = 100
 
 // load measures the micro-batches of the run, as they are laid out.
 func (r *run) load() model.Load {
-	l := model.Load{Extra: r.extra()}
+	l := model.Load{Extra: r.extra(), Batches: min(r.GradientAccumulationSteps, r.microBatches(len(r.rows))), EvalBatches: r.microBatches(len(r.held))}
 	left := r.plan.Steps
 	for epoch := 0; left > 0 && epoch < lookAhead; epoch++ {
 		rows := r.order(epoch)

@@ -13,13 +13,14 @@ func TestLoad(t *testing.T) {
 		set  func(*Options)
 		want model.Load
 	}{
-		"all":        {func(*Options) {}, model.Load{Rows: 9, Selected: 5, Keys: 5, Extra: 300}},
-		"one step":   {func(o *Options) { o.MaxSteps = 1 }, model.Load{Rows: 7, Selected: 2, Keys: 4, Extra: 300}},
-		"two steps":  {func(o *Options) { o.MaxSteps, o.GradientAccumulationSteps = 2, 2 }, model.Load{Rows: 9, Selected: 5, Keys: 5, Extra: 300}},
-		"nothing":    {func(o *Options) { o.OutputDir = "" }, model.Load{Rows: 9, Selected: 5, Keys: 5}},
-		"held out":   {func(o *Options) { o.ValSetSize = 4 }, model.Load{Rows: 8, EvalRows: 10, Selected: 6, Keys: 5, Extra: 300}},
-		"best":       {func(o *Options) { o.ValSetSize, o.LoadBestModelAtEnd = 4, true }, model.Load{Rows: 8, EvalRows: 10, Selected: 6, Keys: 5, Extra: 304}},
-		"large rows": {func(o *Options) { o.MaxSeqLength = 4 }, model.Load{Rows: 8, Selected: 5, Keys: 4, Extra: 300}},
+		"all":        {func(*Options) {}, model.Load{Rows: 9, Selected: 5, Keys: 5, Extra: 300, Batches: 1}},
+		"one step":   {func(o *Options) { o.MaxSteps = 1 }, model.Load{Rows: 7, Selected: 2, Keys: 4, Extra: 300, Batches: 1}},
+		"two steps":  {func(o *Options) { o.MaxSteps, o.GradientAccumulationSteps = 2, 2 }, model.Load{Rows: 9, Selected: 5, Keys: 5, Extra: 300, Batches: 2}},
+		"nothing":    {func(o *Options) { o.OutputDir = "" }, model.Load{Rows: 9, Selected: 5, Keys: 5, Batches: 1}},
+		"held out":   {func(o *Options) { o.ValSetSize = 4 }, model.Load{Rows: 8, EvalRows: 10, Selected: 6, Keys: 5, Extra: 300, Batches: 1, EvalBatches: 2}},
+		"best":       {func(o *Options) { o.ValSetSize, o.LoadBestModelAtEnd = 4, true }, model.Load{Rows: 8, EvalRows: 10, Selected: 6, Keys: 5, Extra: 304, Batches: 1, EvalBatches: 2}},
+		"window":     {func(o *Options) { o.GradientAccumulationSteps = 99 }, model.Load{Rows: 9, Selected: 5, Keys: 5, Extra: 300, Batches: 5}},
+		"large rows": {func(o *Options) { o.MaxSeqLength = 4 }, model.Load{Rows: 8, Selected: 5, Keys: 4, Extra: 300, Batches: 1}},
 	} {
 		f, o := newFake(), o
 		f.lim.saving = 300

@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/biolora/biolora/model"
@@ -16,8 +17,8 @@ import (
 // engine is what a run needs of a model and its adapter.
 type engine interface {
 	// Of model.Model.
-	Backward(ctx context.Context, b *model.Batch) error
-	Loss(ctx context.Context, b *model.Batch) (float64, error)
+	BackwardAll(ctx context.Context, bs []*model.Batch) error
+	LossAll(ctx context.Context, bs []*model.Batch) ([]float64, error)
 	TakeLoss() float64
 	CheckFinite() error
 	Plan(l model.Load) (model.Memory, error)
@@ -52,6 +53,8 @@ type run struct {
 	dropout  bool
 	schedule schedule
 	filler   filler
+	fillers  []*filler      // of micro-batches that are there at the same time: the first is filler
+	batches  []*model.Batch // that they made
 	hooks    []Hook
 	events   *events
 	step     int // optimiser steps done
@@ -76,7 +79,7 @@ func start(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct
 		r.hooks = append(r.hooks, r.events)
 	}
 	r.hooks = append(r.hooks, o.Hooks...)
-	if _, err = r.Reserve(r.plan.Load); err == nil {
+	if r.plan.Memory, err = r.Reserve(r.plan.Load); err == nil {
 		err = r.train(ctx)
 	}
 	if r.events != nil {
@@ -182,9 +185,8 @@ func (r *run) window(ctx context.Context, epoch int, order []int, w int) error {
 		LR:    r.LearningRate * r.schedule.factor(r.step),
 	}
 	r.Zero()
-	for len(rows) > 0 {
-		part := rows[:min(len(rows), r.PerDeviceTrainBatchSize)]
-		rows = rows[len(part):]
+	together, _ := r.together()
+	for part := range slices.Chunk(rows, together*r.PerDeviceTrainBatchSize) {
 		tokens, labels, err := r.backward(ctx, epoch, part)
 		if err != nil {
 			return fmt.Errorf("step %d: %w", event.Step, err)
@@ -207,16 +209,43 @@ func (r *run) window(ctx context.Context, epoch int, order []int, w int) error {
 	return nil
 }
 
-// backward adds the losses and gradients of one micro-batch to the window's.
+// together is how many micro-batches are given to the engine at a time, in training and in an evaluation.
+func (r *run) together() (train, eval int) {
+	if s := r.plan.Memory.Stream; s != nil {
+		return s.Batches, s.Evals
+	}
+	return 1, 1
+}
+
+// backward adds the losses and gradients of the micro-batches of rows to the window's.
 func (r *run) backward(ctx context.Context, epoch int, rows []int) (tokens, labels int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	b, tokens, labels := r.filler.fill(rows)
-	if r.dropout {
-		r.filler.withDropout(rows, r.Seed, epoch)
+	r.batches = r.batches[:0]
+	for part := range slices.Chunk(rows, r.PerDeviceTrainBatchSize) {
+		f := r.next()
+		b, t, l := f.fill(part)
+		if r.dropout {
+			f.withDropout(part, r.Seed, epoch)
+		}
+		r.batches = append(r.batches, b)
+		tokens += t
+		labels += l
 	}
-	return tokens, labels, r.Backward(ctx, b)
+	return tokens, labels, r.BackwardAll(ctx, r.batches)
+}
+
+// next is the filler of the micro-batch that comes to those in batches.
+func (r *run) next() *filler {
+	i := len(r.batches)
+	if len(r.fillers) == 0 {
+		r.fillers = append(r.fillers, &r.filler)
+	}
+	if len(r.fillers) == i {
+		r.fillers = append(r.fillers, &filler{list: r.filler.list, share: r.filler.share})
+	}
+	return r.fillers[i]
 }
 
 // update turns the window's sums into means, and makes the step.
@@ -282,19 +311,24 @@ func (r *run) evaluate(ctx context.Context) error {
 	}
 	var sum float64
 	var n int
-	for rows := r.held; len(rows) > 0; {
+	_, together := r.together()
+	for rows := range slices.Chunk(r.held, together*r.PerDeviceTrainBatchSize) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		part := rows[:min(len(rows), r.PerDeviceTrainBatchSize)]
-		rows = rows[len(part):]
-		b, _, labels := r.filler.fill(part)
-		loss, err := r.Loss(ctx, b)
+		r.batches = r.batches[:0]
+		for part := range slices.Chunk(rows, r.PerDeviceTrainBatchSize) {
+			b, _, labels := r.next().fill(part)
+			r.batches = append(r.batches, b)
+			n += labels
+		}
+		losses, err := r.LossAll(ctx, r.batches)
 		if err != nil {
 			return fmt.Errorf("evaluation after step %d: %w", r.step, err)
 		}
-		sum += loss
-		n += labels
+		for _, loss := range losses {
+			sum += loss
+		}
 	}
 	loss := sum / float64(n)
 	if !finite(loss) {

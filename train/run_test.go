@@ -32,15 +32,17 @@ type fake struct {
 	memory        model.Memory // what is planned; Least is 1 MiB for each row of a micro-batch, Peak what it has beyond
 	forgot        int
 
-	batches  []model.Batch // given to Backward
-	evals    []int         // tokens of the batches given to Loss
+	batches  []model.Batch // given to BackwardAll
+	evals    []int         // tokens of the batches given to LossAll
 	adamw    []model.AdamW
 	grads    []float64 // at each AdamW
-	failAt   int       // the Backward call, from 1, that fails
+	failAt   int       // the micro-batch, from 1, that fails
 	before   func(call int)
 	evalLoss func(w float64) float64 // of a token, instead of the parabola
 	culprit  error                   // what CheckFinite says
 	saveErr  error
+
+	together, evalsTogether int // micro-batches given at a time
 }
 
 func newFake() *fake {
@@ -49,7 +51,17 @@ func newFake() *fake {
 
 var errFake = errors.New("device lost")
 
-func (f *fake) Backward(ctx context.Context, b *model.Batch) error {
+func (f *fake) BackwardAll(_ context.Context, bs []*model.Batch) error {
+	f.together = max(f.together, len(bs))
+	for _, b := range bs {
+		if err := f.backward(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fake) backward(b *model.Batch) error {
 	c := *b
 	c.Tokens, c.Positions = slices.Clone(b.Tokens), slices.Clone(b.Positions)
 	c.Segments, c.Targets = slices.Clone(b.Segments), slices.Clone(b.Targets)
@@ -73,7 +85,15 @@ func (f *fake) Backward(ctx context.Context, b *model.Batch) error {
 	return nil
 }
 
-func (f *fake) Loss(ctx context.Context, b *model.Batch) (sum float64, err error) {
+func (f *fake) LossAll(_ context.Context, bs []*model.Batch) (losses []float64, err error) {
+	f.evalsTogether = max(f.evalsTogether, len(bs))
+	for _, b := range bs {
+		losses = append(losses, f.evaluate(b))
+	}
+	return losses, nil
+}
+
+func (f *fake) evaluate(b *model.Batch) (sum float64) {
 	f.evals = append(f.evals, len(b.Tokens))
 	for _, t := range b.Targets {
 		if f.evalLoss != nil {
@@ -83,7 +103,7 @@ func (f *fake) Loss(ctx context.Context, b *model.Batch) (sum float64, err error
 		d := f.w - float64(t.Label)
 		sum += d * d / 2
 	}
-	return sum, nil
+	return sum
 }
 
 func (f *fake) TakeLoss() float64           { l := f.loss; f.loss = 0; return l }
@@ -384,6 +404,32 @@ func TestDropout(t *testing.T) {
 	f.run(t, ten(t), plain())
 	if f.batches[0].Dropout != nil {
 		t.Error("dropout where there is none")
+	}
+}
+
+// Micro-batches that are given to the engine together are those that it is given one after another.
+func TestTogether(t *testing.T) {
+	o := plain()
+	o.GradientAccumulationSteps, o.NumTrainEpochs, o.ValSetSize, o.PerDeviceTrainBatchSize = 4, 2, 3, 1
+	run := func(s *model.Streaming) (*fake, *recorder) {
+		f := newFake()
+		f.lim.dropout, f.memory.Stream = true, s
+		_, rec := f.run(t, ten(t), o)
+		return f, rec
+	}
+	want, wantRec := run(nil)
+	got, rec := run(&model.Streaming{Batches: 3, Evals: 2})
+	if want.together != 1 || want.evalsTogether != 1 || got.together != 3 || got.evalsTogether != 2 {
+		t.Errorf("%d and %d micro-batches together, then %d and %d", want.together, want.evalsTogether, got.together, got.evalsTogether)
+	}
+	if diff := cmp.Diff(want.batches, got.batches); diff != "" {
+		t.Errorf("micro-batches: %s", diff)
+	}
+	if diff := cmp.Diff(wantRec.steps, rec.steps, cmpopts.IgnoreFields(StepEvent{}, "Seconds")); diff != "" || len(rec.steps) != 4 {
+		t.Errorf("steps: %s", diff)
+	}
+	if diff := cmp.Diff(wantRec.evals, rec.evals); diff != "" {
+		t.Errorf("evaluations: %s", diff)
 	}
 }
 

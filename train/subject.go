@@ -18,7 +18,7 @@ import (
 // shorter. One window is one step: its sums of token losses and gradients are divided by its label tokens, the
 // gradients clipped, and AdamW is stepped.
 //
-// When ctx ends, Run stops after the current micro-batch: it forgets the window it is in, saves the adapter of the
+// When ctx ends, Run stops before the model's next layer: it forgets the window it is in, saves the adapter of the
 // last whole step, if there was one, and returns a Result that is Interrupted, and no error. LoadBestModelAtEnd does
 // not apply then: the best is in best/. On an error the adapter of the last whole step is saved too, if there was one
 // and it is finite; the Result then tells how far the run came.
