@@ -1,5 +1,6 @@
-// Command lora-data shows instruction data as a model sees it. "lora-data tokenize" turns text into token ids and back
-// (tokenize.go), "lora-data preview" shows the rows of a data set with what is learnt of them (preview.go).
+// Command lora-data makes instruction data and shows it as a model sees it. "lora-data tokenize" turns text into token ids
+// and back (tokenize.go), "lora-data preview" shows the rows of a data set with what is learnt of them (preview.go),
+// "lora-data mix" assembles a training file from corpora (mix.go).
 package main
 
 import (
@@ -10,9 +11,10 @@ import (
 // commandLine is what the flags are parsed into.
 type commandLine struct {
 	Tokenize tokenize `cmd:"" help:"Turn text into token ids, or ids into text, a line at a time."`
+	Mix      mixing   `cmd:"" help:"Assemble a training file from corpora, by a recipe."`
 	Preview  preview  `cmd:"" help:"Show rows as the model will see them."`
 }
 
-var program = cli.Program{Name: "lora-data", About: "Shows instruction data as a model sees it.", Defaults: dataset.Flags()}
+var program = cli.Program{Name: "lora-data", About: "Makes instruction data, and shows it as a model sees it.", Defaults: dataset.Flags()}
 
 func main() { program.Main(&commandLine{}) }

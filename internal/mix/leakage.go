@@ -1,0 +1,211 @@
+package mix
+
+import (
+	"cmp"
+	"context"
+	"hash/maphash"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/biolora/biolora/internal/rows"
+)
+
+// gram is the length of the runs of words that must not be in training and test rows alike: 13, as since GPT-3 (Brown et
+// al., 2020, appendix C).
+const gram = 13
+
+// maxExamples is how many overlaps a report shows of each test set.
+const maxExamples = 20
+
+// TestSet is rows that a model is to be tested on.
+type TestSet struct {
+	Name  string
+	Files []string
+}
+
+// Leak is what a test set and training rows have in common.
+type Leak struct {
+	Test string `json:"test"`
+	Rows int    `json:"rows"` // of the test set
+	// Exact are the test rows whose question is a training row's question, but for case, punctuation and spaces; Overlap
+	// those that share a run of 13 words with a training row, exact ones among them where they are as long.
+	Exact   int `json:"exact"`
+	Overlap int `json:"overlap"`
+	// Training are the training rows that Exact or Overlap concern.
+	Training int       `json:"training_rows"`
+	Examples []Overlap `json:"examples,omitempty"`
+}
+
+// Overlap is one test row and one training row that have something in common.
+type Overlap struct {
+	Test     string `json:"test"`     // the test row: file and place, or its id
+	Training string `json:"training"` // the training row's source and id, or its place in the result
+	Exact    bool   `json:"exact"`
+	Text     string `json:"text"` // the words that both have
+}
+
+// question is the text that makes a row what it is: its input, or its instruction where it has none, since rows of a task
+// share their instructions.
+func question(r *rows.Row) string {
+	if strings.TrimSpace(r.Input) != "" {
+		return r.Input
+	}
+	return r.Instruction
+}
+
+// words are the letters and digits of a text in lower case, cut at everything else.
+func words(text string) []string {
+	return strings.FieldsFunc(strings.ToLower(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.IsMark(c) })
+}
+
+// index finds test rows by the words of a training row.
+type index struct {
+	seed  maphash.Seed
+	tests []testRow
+	exact map[string][]int32   // whole questions -> test rows
+	grams map[uint64][]posting // hashes of 13 words
+}
+
+type testRow struct {
+	set   int
+	name  string
+	texts [2][]string // question and output
+}
+
+type posting struct {
+	row, at int32
+	text    int8
+}
+
+// Leakage looks for the rows of test sets in training rows. Two rows overlap where a run of 13 words of one's question or
+// output is in the other's question or output. leaks are in the order of the sets; leaky says which training rows are
+// concerned.
+func Leakage(ctx context.Context, training []rows.Row, sets []TestSet) (leaks []Leak, leaky []bool, err error) {
+	x := &index{seed: maphash.MakeSeed(), exact: map[string][]int32{}, grams: map[uint64][]posting{}}
+	leaks, leaky = make([]Leak, len(sets)), make([]bool, len(training))
+	for i, s := range sets {
+		leaks[i].Test = s.Name
+		for _, file := range s.Files {
+			for row, err := range rows.Read(ctx, file) {
+				if err != nil {
+					return nil, nil, err
+				}
+				leaks[i].Rows++
+				x.add(i, cmp.Or(row.ID, file+", row "+strconv.Itoa(leaks[i].Rows)), &row)
+			}
+		}
+	}
+	exact, overlap := make([]bool, len(x.tests)), make([]bool, len(x.tests))
+	for i := range training {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		concerned := map[int]bool{}
+		for _, o := range x.find(&training[i]) {
+			t := &x.tests[o.test]
+			concerned[t.set] = true
+			first := !exact[o.test] && !overlap[o.test]
+			exact[o.test] = exact[o.test] || o.exact
+			overlap[o.test] = overlap[o.test] || !o.exact
+			if l := &leaks[t.set]; first && len(l.Examples) < maxExamples {
+				l.Examples = append(l.Examples, Overlap{t.name, name(&training[i], i), o.exact, o.text})
+			}
+		}
+		for set := range concerned {
+			leaks[set].Training++
+			leaky[i] = true
+		}
+	}
+	for i, t := range x.tests {
+		if exact[i] {
+			leaks[t.set].Exact++
+		}
+		if overlap[i] {
+			leaks[t.set].Overlap++
+		}
+	}
+	return leaks, leaky, nil
+}
+
+func name(r *rows.Row, i int) string {
+	if r.ID != "" {
+		return strings.TrimSpace(r.Source + " " + r.ID)
+	}
+	return strings.TrimSpace(r.Source + " row " + strconv.Itoa(i+1))
+}
+
+func (x *index) add(set int, name string, r *rows.Row) {
+	t := testRow{set: set, name: name, texts: [2][]string{words(question(r)), words(r.Output)}}
+	n := int32(len(x.tests))
+	x.tests = append(x.tests, t)
+	if len(t.texts[0]) > 0 {
+		whole := strings.Join(t.texts[0], " ")
+		x.exact[whole] = append(x.exact[whole], n)
+	}
+	for k, text := range t.texts {
+		for at := 0; at+gram <= len(text); at++ {
+			h := x.hash(text[at : at+gram])
+			x.grams[h] = append(x.grams[h], posting{n, int32(at), int8(k)})
+		}
+	}
+}
+
+func (x *index) hash(run []string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	for _, w := range run {
+		h.WriteString(w)
+		h.WriteByte(' ')
+	}
+	return h.Sum64()
+}
+
+// found is a test row that a training row has something in common with.
+type found struct {
+	test  int32
+	exact bool
+	text  string
+}
+
+// find returns the test rows that r has something in common with, in their order.
+func (x *index) find(r *rows.Row) (out []found) {
+	type key struct {
+		test  int32
+		exact bool
+	}
+	seen := map[key]bool{}
+	add := func(f found) {
+		if k := (key{f.test, f.exact}); !seen[k] {
+			seen[k] = true
+			out = append(out, f)
+		}
+	}
+	texts := [2][]string{words(question(r)), words(r.Output)}
+	whole := strings.Join(texts[0], " ")
+	for _, t := range x.exact[whole] {
+		add(found{t, true, cut(whole)})
+	}
+	for _, text := range texts {
+		for at := 0; at+gram <= len(text); at++ {
+			run := text[at : at+gram]
+			for _, p := range x.grams[x.hash(run)] {
+				if slices.Equal(run, x.tests[p.row].texts[p.text][p.at:p.at+gram]) { // not the hash alone
+					add(found{p.row, false, strings.Join(run, " ")})
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b found) int { return cmp.Compare(a.test, b.test) })
+	return out
+}
+
+// cut shortens a text for a report.
+func cut(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + " ..."
+}
