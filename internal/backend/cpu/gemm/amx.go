@@ -148,10 +148,10 @@ func (p *product) planTiles(workers int) {
 		p.panelsPer = min(p.panels, fewPanels)
 	}
 	if workers > 1 && p.tiling.m*p.n*p.red.k >= smallWork {
-		for p.pieces() < 2*workers && p.panelsPer > groupPanels {
+		for p.pieces() < 2*workers && p.panelsPer > leastPanels {
 			p.panelsPer = (p.panelsPer + 1) / 2
 		}
-		for p.pieces() < 2*workers && p.tilesPer > groupPanels {
+		for p.pieces() < 2*workers && p.tilesPer > leastPanels {
 			p.tilesPer = (p.tilesPer + 1) / 2
 		}
 		for p.pieces() < 2*workers && p.panelsPer > 1 {

@@ -40,18 +40,18 @@ func cpuSeconds() float64 {
 
 // BenchmarkWeight is a linear of LLaMA-7B's width, packing included.
 func BenchmarkWeight(b *testing.B) {
-	const n, k = 4096, 4096
+	const n, k, rows = 4096, 4096, 2048
 	rng := rand.New(rand.NewPCG(1, 1))
-	x := random(rng, 512*n)
-	y := make([]float32, 512*(n+32))
+	x := random(rng, rows*n)
+	y := make([]float32, rows*(n+32))
 	data := encode(random(rng, n*k), numeric.BF16)
 	for _, ker := range paths() {
 		for _, workers := range []int{1, 2} {
 			e := engine(b, ker, workers)
 			for _, c := range []Compute{F32, BF16} {
-				for _, m := range []int{1, 16, 256, 512} {
-					if ker == &goKernels && m > 16 {
-						continue
+				for _, m := range []int{1, 16, 256, 512, 1024, rows} {
+					if ker == &goKernels && m > 16 || m > 512 && (c == F32 || !ker.pairs) {
+						continue // slow
 					}
 					var p Packed
 					w := Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: data}

@@ -2,6 +2,7 @@ package gemm
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"time"
 	"unsafe"
 )
@@ -13,10 +14,20 @@ const ceilingSteps = 128
 // multiplication.
 func (ker *kernels) alone(f format) (call func(), flop float64) {
 	t := &tileProduct{rows: ker.rows, cols: ker.cols, steps: ceilingSteps, alpha: 1, ldc: ker.cols}
-	t.a = unsafe.Pointer(&grow(nil, ceilingSteps*ker.rows)[0])
-	t.b = unsafe.Pointer(&grow(nil, ceilingSteps*ker.cols)[0])
+	t.a, t.b = anyLanes(ceilingSteps*ker.rows), anyLanes(ceilingSteps*ker.cols)
+	t.nextTile, t.nextRows = uintptr(t.a), uintptr(t.a)
 	t.c = unsafe.Pointer(&grow(nil, ker.rows*ker.cols)[0])
 	return func() { ker.multiply(t, f) }, 2 * float64(ker.rows*ker.cols*ceilingSteps*f.places())
+}
+
+// anyLanes returns n float32 that are pairs of bfloat16, too. They are random: some CPUs multiply zeros faster.
+func anyLanes(n int) unsafe.Pointer {
+	lanes := grow(nil, n)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range lanes {
+		lanes[i] = 0x3f003f00 | rng.Uint32()&0x807f807f // ±0.5...1
+	}
+	return unsafe.Pointer(&lanes[0])
 }
 
 // Ceiling is what products in c could reach on all workers together, in FLOP/s: the tile kernel alone, on operands in

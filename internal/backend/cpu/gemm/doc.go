@@ -4,7 +4,7 @@
 // All products run through one scheme (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
 // ACM TOMS 34(3), 2008). The reduction is cut into blocks of blockSteps steps. Rows of the left operand are packed into
 // tiles, columns of the right operand into panels, both step by step; a kernel multiplies one tile by one panel in
-// registers. A step is one place of the reduction in float32, and a pair of places as two bfloat16 in one dword where
+// registers. Panels wait in the second-level cache, a group of them for all rows, while tiles stream past them. A step is one place of the reduction in float32, and a pair of places as two bfloat16 in one dword where
 // the CPU multiplies such pairs. Weights stay as they lie in the checkpoint, row-major [out, in]: panels are made on
 // the fly, of 32 rows for y = x Wᵀ and of 32 columns for dx = dy W, so one copy (a mapped file) serves both directions
 // and is never read beyond its end.

@@ -27,6 +27,7 @@ type worker struct {
 	panels, tiles []uint32
 	floats        []float32 // of a quantised operand: scales, or elements
 	call          tileProduct
+	ahead         ahead
 	partial       []uint32 // of products on tiles: sums of blocks, and those of one block
 	block         []uint32
 	tile          tileCall

@@ -335,6 +335,59 @@ func TestGemmSameBits(t *testing.T) {
 	})
 }
 
+// TestAhead checks that what kernels fetch of a weight are the rows that are packed next, all of them and nothing else.
+func TestAhead(t *testing.T) {
+	const rows, cols, size = 1100, 1300, 2 // three blocks either way
+	data := make([]byte, rows*cols*size)
+	for _, forward := range []bool{true, false} {
+		w := Weight{DType: numeric.BF16, Rows: rows, Cols: cols, Data: data}
+		n, k := rows, cols
+		if !forward {
+			n, k = k, n
+		}
+		p := product{e: &Engine{ker: &kernels{cols: 32}}, n: n, red: cut(k, pairsBF16), b: w.operand(forward)}
+		last := (n + 31) / 32
+		for _, c := range []struct{ b, j, g, j0, j1, wantB, wantJ int }{
+			{0, 0, 8, 0, 8, 1, 0},
+			{1, 8, 8, 8, 18, 1, 16},
+			{1, last - 3, 3, last - 3, last, 2, last - 3},
+		} {
+			got := map[int]bool{} // cache lines, by their offset
+			a := p.ahead(c.b, c.j, c.g, c.j0, c.j1)
+			for range 10000 {
+				at, stride := a.next(0, 60)
+				if stride == 0 {
+					break
+				}
+				for i := 0; i < 60 && a.p <= at && at < a.p+uintptr(a.rows*a.ld); i++ {
+					got[int(at-uintptr(unsafe.Pointer(&data[0])))] = true
+					at += uintptr(stride)
+				}
+			}
+			k0, width, _ := p.red.span(c.wantB)
+			row, lines := c.wantJ*32, (width*size+63)/64
+			height := min(c.g*32, n-row)
+			col := k0
+			if !forward {
+				row, col, height, lines = k0, row, width, (height*size+63)/64
+			}
+			if len(got) != height*lines {
+				t.Errorf("forward %v, %+v: %d lines, want %d rows of %d", forward, c, len(got), height, lines)
+			}
+			for r := range height {
+				for l := range lines {
+					if at := ((row+r)*cols+col)*size + 64*l; !got[at] {
+						t.Fatalf("forward %v, %+v: line %d of row %d is not fetched", forward, c, l, r)
+					}
+				}
+			}
+		}
+		if a := p.ahead(p.red.blocks-1, 0, 8, 0, 8); a != (ahead{}) {
+			t.Errorf("forward %v: %+v after the last block", forward, a)
+		}
+	}
+}
+
 func TestAllocatesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: short runs are those of the race detector, which allocates")

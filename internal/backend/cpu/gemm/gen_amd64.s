@@ -2721,6 +2721,9 @@ TEXT ·multiply512F32_1x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -2733,6 +2736,10 @@ TEXT ·multiply512F32_1x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -2807,6 +2814,9 @@ TEXT ·multiply512F32_2x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -2824,6 +2834,10 @@ TEXT ·multiply512F32_2x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -2923,6 +2937,9 @@ TEXT ·multiply512F32_3x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -2945,6 +2962,10 @@ TEXT ·multiply512F32_3x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -3069,6 +3090,9 @@ TEXT ·multiply512F32_4x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -3096,6 +3120,10 @@ TEXT ·multiply512F32_4x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -3245,6 +3273,9 @@ TEXT ·multiply512F32_5x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -3277,6 +3308,10 @@ TEXT ·multiply512F32_5x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -3451,6 +3486,9 @@ TEXT ·multiply512F32_6x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -3488,6 +3526,10 @@ TEXT ·multiply512F32_6x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -3687,6 +3729,9 @@ TEXT ·multiply512F32_7x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -3729,6 +3774,10 @@ TEXT ·multiply512F32_7x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -3953,6 +4002,9 @@ TEXT ·multiply512F32_8x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -4000,6 +4052,10 @@ TEXT ·multiply512F32_8x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -4249,6 +4305,9 @@ TEXT ·multiply512F32_9x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -4301,6 +4360,10 @@ TEXT ·multiply512F32_9x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -4575,6 +4638,9 @@ TEXT ·multiply512F32_10x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -4632,6 +4698,10 @@ TEXT ·multiply512F32_10x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -4931,6 +5001,9 @@ TEXT ·multiply512F32_11x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -4993,6 +5066,10 @@ TEXT ·multiply512F32_11x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -5317,6 +5394,9 @@ TEXT ·multiply512F32_12x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -5384,6 +5464,10 @@ TEXT ·multiply512F32_12x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -5733,6 +5817,9 @@ TEXT ·multiply512F32_13x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -5805,6 +5892,10 @@ TEXT ·multiply512F32_13x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -6179,6 +6270,9 @@ TEXT ·multiply512F32_14x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -6256,6 +6350,10 @@ TEXT ·multiply512F32_14x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -6655,6 +6753,9 @@ TEXT ·multiply512BF16_1x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -6667,6 +6768,10 @@ TEXT ·multiply512BF16_1x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -6741,6 +6846,9 @@ TEXT ·multiply512BF16_2x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -6758,6 +6866,10 @@ TEXT ·multiply512BF16_2x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -6857,6 +6969,9 @@ TEXT ·multiply512BF16_3x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -6879,6 +6994,10 @@ TEXT ·multiply512BF16_3x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -7003,6 +7122,9 @@ TEXT ·multiply512BF16_4x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -7030,6 +7152,10 @@ TEXT ·multiply512BF16_4x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -7179,6 +7305,9 @@ TEXT ·multiply512BF16_5x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -7211,6 +7340,10 @@ TEXT ·multiply512BF16_5x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -7385,6 +7518,9 @@ TEXT ·multiply512BF16_6x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -7422,6 +7558,10 @@ TEXT ·multiply512BF16_6x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -7621,6 +7761,9 @@ TEXT ·multiply512BF16_7x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -7663,6 +7806,10 @@ TEXT ·multiply512BF16_7x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -7887,6 +8034,9 @@ TEXT ·multiply512BF16_8x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -7934,6 +8084,10 @@ TEXT ·multiply512BF16_8x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -8183,6 +8337,9 @@ TEXT ·multiply512BF16_9x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -8235,6 +8392,10 @@ TEXT ·multiply512BF16_9x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -8509,6 +8670,9 @@ TEXT ·multiply512BF16_10x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -8566,6 +8730,10 @@ TEXT ·multiply512BF16_10x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -8865,6 +9033,9 @@ TEXT ·multiply512BF16_11x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -8927,6 +9098,10 @@ TEXT ·multiply512BF16_11x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -9251,6 +9426,9 @@ TEXT ·multiply512BF16_12x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -9318,6 +9496,10 @@ TEXT ·multiply512BF16_12x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -9667,6 +9849,9 @@ TEXT ·multiply512BF16_13x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -9739,6 +9924,10 @@ TEXT ·multiply512BF16_13x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -10113,6 +10302,9 @@ TEXT ·multiply512BF16_14x32(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -10190,6 +10382,10 @@ TEXT ·multiply512BF16_14x32(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Z28
 	VMOVUPS 64(BX), Z29
 	VBROADCASTSS 0(AX), Z30
@@ -10589,6 +10785,9 @@ TEXT ·multiply2_1x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -10600,6 +10799,10 @@ TEXT ·multiply2_1x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -10682,6 +10885,9 @@ TEXT ·multiply2_2x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -10697,6 +10903,10 @@ TEXT ·multiply2_2x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -10807,6 +11017,9 @@ TEXT ·multiply2_3x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -10826,6 +11039,10 @@ TEXT ·multiply2_3x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -10964,6 +11181,9 @@ TEXT ·multiply2_4x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -10987,6 +11207,10 @@ TEXT ·multiply2_4x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -11153,6 +11377,9 @@ TEXT ·multiply2_5x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -11180,6 +11407,10 @@ TEXT ·multiply2_5x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -11374,6 +11605,9 @@ TEXT ·multiply2_6x16(SB), NOSPLIT, $0-8
 	MOVQ tileProduct_c(R13), DI
 	MOVQ tileProduct_ldc(R13), DX
 	MOVQ tileProduct_steps(R13), CX
+	MOVQ tileProduct_nextTile(R13), R10
+	MOVQ tileProduct_nextRows(R13), R11
+	MOVQ tileProduct_rowBytes(R13), R12
 	SHLQ $2, DX
 	MOVQ DI, SI
 	PREFETCHT0 0(SI)
@@ -11405,6 +11639,10 @@ TEXT ·multiply2_6x16(SB), NOSPLIT, $0-8
 	JZ rest
 	PCALIGN $64
 rounds:
+	PREFETCHT1 (R10)
+	ADDQ $64, R10
+	PREFETCHT1 (R11)
+	ADDQ R12, R11
 	VMOVUPS 0(BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS 0(AX), Y14
@@ -12078,6 +12316,11 @@ TEXT ·across512F32x16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -12093,7 +12336,7 @@ TEXT ·across512F32x16(SB), NOSPLIT, $0-56
 	KMOVW AX, K2
 places:
 	VMOVUPS.Z 0(SI), K1, Z0
-	PREFETCHT1 512(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -12112,6 +12355,11 @@ TEXT ·across512F32x32(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -12127,10 +12375,10 @@ TEXT ·across512F32x32(SB), NOSPLIT, $0-56
 	KMOVW AX, K2
 places:
 	VMOVUPS.Z 0(SI), K1, Z0
-	PREFETCHT1 512(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	VMOVUPS.Z 64(SI), K2, Z1
-	PREFETCHT1 576(SI)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS Z1, K4, 64(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -12149,6 +12397,11 @@ TEXT ·acrossPairs512F32(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ BX, CX
 	MOVQ $1, AX
 	SHLQ CX, AX
@@ -12162,14 +12415,14 @@ TEXT ·acrossPairs512F32(SB), NOSPLIT, $0-56
 	SHRQ $1, R10
 	JZ odd
 pairs:
-	PREFETCHT1 512(SI)
-	PREFETCHT1 576(SI)
+	PREFETCHT1 0(SI)(R11*1)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS.Z (SI), K1, Z28
 	VMOVUPS.Z 64(SI), K2, Z29
 	LONG $0x40179262; WORD $0xc472 // VCVTNE2PS2BF16 Z28, Z29, Z0
 	ADDQ DX, SI
-	PREFETCHT1 512(SI)
-	PREFETCHT1 576(SI)
+	PREFETCHT1 0(SI)(R11*1)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS.Z (SI), K1, Z28
 	VMOVUPS.Z 64(SI), K2, Z29
 	LONG $0x40179262; WORD $0xcc72 // VCVTNE2PS2BF16 Z28, Z29, Z1
@@ -12186,8 +12439,8 @@ pairs:
 odd:
 	TESTQ $1, R9
 	JZ done
-	PREFETCHT1 512(SI)
-	PREFETCHT1 576(SI)
+	PREFETCHT1 0(SI)(R11*1)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS.Z (SI), K1, Z28
 	VMOVUPS.Z 64(SI), K2, Z29
 	LONG $0x40179262; WORD $0xc472 // VCVTNE2PS2BF16 Z28, Z29, Z0
@@ -12310,12 +12563,17 @@ TEXT ·across2F32(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $16
+	CMOVQNE R12, R11
 	VMOVQ BX, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD lanes<>(SB), Y1, Y1
 places:
 	VMASKMOVPS (SI), Y1, Y0
-	PREFETCHT1 256(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VMOVUPS Y0, (DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -12784,6 +13042,11 @@ TEXT ·across512F16x16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -12799,7 +13062,7 @@ TEXT ·across512F16x16(SB), NOSPLIT, $0-56
 	KMOVW AX, K2
 places:
 	VCVTPH2PS.Z 0(SI), K1, Z0
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -12818,6 +13081,11 @@ TEXT ·across512F16x32(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -12833,10 +13101,10 @@ TEXT ·across512F16x32(SB), NOSPLIT, $0-56
 	KMOVW AX, K2
 places:
 	VCVTPH2PS.Z 0(SI), K1, Z0
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	VCVTPH2PS.Z 32(SI), K2, Z1
-	PREFETCHT1 320(SI)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS Z1, K4, 64(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -12855,6 +13123,11 @@ TEXT ·acrossPairs512F16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ BX, CX
 	MOVQ $1, AX
 	SHLQ CX, AX
@@ -12868,12 +13141,12 @@ TEXT ·acrossPairs512F16(SB), NOSPLIT, $0-56
 	SHRQ $1, R10
 	JZ odd
 pairs:
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VCVTPH2PS.Z (SI), K1, Z28
 	VCVTPH2PS.Z 32(SI), K2, Z29
 	LONG $0x40179262; WORD $0xc472 // VCVTNE2PS2BF16 Z28, Z29, Z0
 	ADDQ DX, SI
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VCVTPH2PS.Z (SI), K1, Z28
 	VCVTPH2PS.Z 32(SI), K2, Z29
 	LONG $0x40179262; WORD $0xcc72 // VCVTNE2PS2BF16 Z28, Z29, Z1
@@ -12890,7 +13163,7 @@ pairs:
 odd:
 	TESTQ $1, R9
 	JZ done
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VCVTPH2PS.Z (SI), K1, Z28
 	VCVTPH2PS.Z 32(SI), K2, Z29
 	LONG $0x40179262; WORD $0xc472 // VCVTNE2PS2BF16 Z28, Z29, Z0
@@ -13013,9 +13286,14 @@ TEXT ·across2F16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $16
+	CMOVQNE R12, R11
 places:
 	VCVTPH2PS (SI), Y0
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VMOVUPS Y0, (DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -13518,6 +13796,11 @@ TEXT ·across512BF16x16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -13534,7 +13817,7 @@ TEXT ·across512BF16x16(SB), NOSPLIT, $0-56
 places:
 	VPMOVZXWD.Z 0(SI), K1, Z0
 	VPSLLD $16, Z0, Z0
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -13553,6 +13836,11 @@ TEXT ·across512BF16x32(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
@@ -13569,11 +13857,11 @@ TEXT ·across512BF16x32(SB), NOSPLIT, $0-56
 places:
 	VPMOVZXWD.Z 0(SI), K1, Z0
 	VPSLLD $16, Z0, Z0
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVUPS Z0, K3, 0(DI)
 	VPMOVZXWD.Z 32(SI), K2, Z1
 	VPSLLD $16, Z1, Z1
-	PREFETCHT1 320(SI)
+	PREFETCHT1 64(SI)(R11*1)
 	VMOVUPS Z1, K4, 64(DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -13592,6 +13880,11 @@ TEXT ·acrossPairs512BF16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $32
+	CMOVQNE R12, R11
 	MOVQ BX, CX
 	MOVQ $1, AX
 	SHLQ CX, AX
@@ -13603,10 +13896,10 @@ TEXT ·acrossPairs512BF16(SB), NOSPLIT, $0-56
 	SHRQ $1, R10
 	JZ odd
 pairs:
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVDQU16.Z (SI), K1, Z0
 	ADDQ DX, SI
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVDQU16.Z (SI), K1, Z1
 	ADDQ DX, SI
 	VMOVDQA64 Z30, Z2
@@ -13621,7 +13914,7 @@ pairs:
 odd:
 	TESTQ $1, R9
 	JZ done
-	PREFETCHT1 256(SI)
+	PREFETCHT1 0(SI)(R11*1)
 	VMOVDQU16.Z (SI), K1, Z0
 	VPXORQ Z1, Z1, Z1
 	VMOVDQA64 Z30, Z2
@@ -13750,10 +14043,15 @@ TEXT ·across2BF16(SB), NOSPLIT, $0-56
 	MOVQ lanes+32(FP), BX
 	MOVQ width+40(FP), CX
 	MOVQ k+48(FP), R9
+	MOVQ DX, R11
+	SHLQ $5, R11
+	MOVQ $512, R12
+	CMPQ CX, $16
+	CMOVQNE R12, R11
 places:
 	VPMOVZXWD (SI), Y0
 	VPSLLD $16, Y0, Y0
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VMOVUPS Y0, (DI)
 	ADDQ DX, SI
 	ADDQ R8, DI
@@ -14370,8 +14668,10 @@ TEXT ·across512NF4(SB), NOSPLIT, $0-72
 	SHRQ $5, R12
 	SHLQ $2, R12
 	VMOVQ R12, X31
+	MOVQ DX, R11
+	SHLQ $5, R11
 places:
-	PREFETCHT1 64(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVZXBD 0(SI), Z0
 	VPSRLD X31, Z0, Z0
 	VPERMPS Z30, Z0, Z0
@@ -14408,11 +14708,13 @@ TEXT ·acrossPairs512NF4(SB), NOSPLIT, $0-72
 	VMOVQ R12, X31
 	VMOVDQU64 interleaveLow<>(SB), Z28
 	VMOVDQU64 interleaveHigh<>(SB), Z29
+	MOVQ DX, R11
+	SHLQ $5, R11
 	MOVQ R9, R10
 	SHRQ $1, R10
 	JZ odd
 pairs:
-	PREFETCHT1 64(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVZXBW (SI), Z4
 	VMULPS.BCST (AX), Z30, Z5
 	VPSRLW X31, Z4, Z4
@@ -14420,7 +14722,7 @@ pairs:
 	VPERMW Z5, Z4, Z0
 	ADDQ DX, SI
 	ADDQ CX, AX
-	PREFETCHT1 64(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVZXBW (SI), Z6
 	VMULPS.BCST (AX), Z30, Z7
 	VPSRLW X31, Z6, Z6
@@ -14440,7 +14742,7 @@ pairs:
 odd:
 	TESTQ $1, R9
 	JZ done
-	PREFETCHT1 64(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVZXBW (SI), Z4
 	VMULPS.BCST (AX), Z30, Z5
 	VPSRLW X31, Z4, Z4
@@ -14657,8 +14959,10 @@ TEXT ·across2NF4(SB), NOSPLIT, $0-72
 	SHRQ $5, R12
 	SHLQ $2, R12
 	VMOVQ R12, X15
+	MOVQ DX, R11
+	SHLQ $5, R11
 places:
-	PREFETCHT1 32(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VBROADCASTSS (AX), Y14
 	VPMOVZXBD 0(SI), Y0
 	VPSRLD X15, Y0, Y0
@@ -15285,8 +15589,10 @@ TEXT ·across512Int8(SB), NOSPLIT, $0-72
 	MOVQ stride+48(FP), R8
 	MOVQ k+64(FP), R9
 	MOVQ scales+16(FP), AX
+	MOVQ DX, R11
+	SHLQ $5, R11
 places:
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVSXBD 0(SI), Z0
 	VCVTDQ2PS Z0, Z0
 	VMULPS.BCST (AX), Z0, Z0
@@ -15316,11 +15622,13 @@ TEXT ·acrossPairs512Int8(SB), NOSPLIT, $0-72
 	MOVQ scales+16(FP), AX
 	VMOVDQU64 interleaveLow<>(SB), Z28
 	VMOVDQU64 interleaveHigh<>(SB), Z29
+	MOVQ DX, R11
+	SHLQ $5, R11
 	MOVQ R9, R10
 	SHRQ $1, R10
 	JZ odd
 pairs:
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVSXBD (SI), Z4
 	VCVTDQ2PS Z4, Z4
 	VMULPS.BCST (AX), Z4, Z4
@@ -15330,7 +15638,7 @@ pairs:
 	LONG $0x4857f262; WORD $0xc472 // VCVTNE2PS2BF16 Z4, Z5, Z0
 	ADDQ DX, SI
 	ADDQ CX, AX
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVSXBD (SI), Z6
 	VCVTDQ2PS Z6, Z6
 	VMULPS.BCST (AX), Z6, Z6
@@ -15352,7 +15660,7 @@ pairs:
 odd:
 	TESTQ $1, R9
 	JZ done
-	PREFETCHT1 128(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VPMOVSXBD (SI), Z4
 	VCVTDQ2PS Z4, Z4
 	VMULPS.BCST (AX), Z4, Z4
@@ -15527,8 +15835,10 @@ TEXT ·across2Int8(SB), NOSPLIT, $0-72
 	MOVQ stride+48(FP), R8
 	MOVQ k+64(FP), R9
 	MOVQ scales+16(FP), AX
+	MOVQ DX, R11
+	SHLQ $5, R11
 places:
-	PREFETCHT1 64(SI)
+	PREFETCHT1 (SI)(R11*1)
 	VBROADCASTSS (AX), Y14
 	VPMOVSXBD 0(SI), Y0
 	VCVTDQ2PS Y0, Y0

@@ -61,6 +61,10 @@ type tileProduct struct {
 	rows, cols int
 	steps      int
 	alpha      float32
+	// Where kernels for amd64 fetch what is needed next, a cache line of each for every 4 steps: lines one behind the
+	// other, and lines rowBytes apart.
+	nextTile, nextRows uintptr
+	rowBytes           int
 }
 
 // goKernels are plain Go, for any CPU.

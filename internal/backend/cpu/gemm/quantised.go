@@ -53,7 +53,7 @@ func (p *product) packQuantised(work *worker, j, g, k0, k, steps int) {
 	if p.b.lane == 1 {
 		row, rows, col, width = k0, k, j*cols, lanes
 	}
-	if p.e.ker.unpack == nil || p.quant.Cols%quant.Block != 0 {
+	if !p.unpacks() {
 		src := operand{p: unsafe.Pointer(&work.decode(p.quant, row, rows, col, width)[0]), dtype: numeric.F32, lane: width, place: 1}
 		if p.b.lane == 1 {
 			src.lane, src.place = 1, width
@@ -76,6 +76,9 @@ func (p *product) packQuantised(work *worker, j, g, k0, k, steps int) {
 		}
 	}
 }
+
+// unpacks reports whether assembly makes the panels from codes.
+func (p *product) unpacks() bool { return p.e.ker.unpack != nil && p.quant.Cols%quant.Block == 0 }
 
 // decode returns rows x cols elements of m as float32.
 func (w *worker) decode(m *quant.Matrix, row, rows, col, cols int) []float32 {

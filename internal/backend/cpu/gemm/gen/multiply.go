@@ -17,14 +17,21 @@ func name2(rows int) string { return fmt.Sprintf("multiply2_%dx%d", rows, cols2)
 
 const unroll = 4 // steps of a round of the main loop
 
-// loop runs step for each step: rounds of unroll steps, then one by one. It leaves CX zero.
-func (a *assembler) loop(rowBytes, panelBytes int, step func(u int)) {
+// loop runs step for each step: rounds of unroll steps, then one by one. If fetch, each round fetches two cache lines to
+// the second-level cache, of what is needed next. It leaves CX zero.
+func (a *assembler) loop(rowBytes, panelBytes int, fetch bool, step func(u int)) {
 	a.op("MOVQ CX, R9")
 	a.op("ANDQ $%d, CX", unroll-1)
 	a.op("SHRQ $2, R9")
 	a.op("JZ rest")
 	a.op("PCALIGN $64")
 	a.label("rounds")
+	if fetch {
+		a.op("PREFETCHT1 (R10)")
+		a.op("ADDQ $64, R10")
+		a.op("PREFETCHT1 (R11)")
+		a.op("ADDQ R12, R11")
+	}
 	for u := range unroll {
 		step(u)
 	}
@@ -44,14 +51,19 @@ func (a *assembler) loop(rowBytes, panelBytes int, step func(u int)) {
 	a.label("finish")
 }
 
-// arguments loads what the kernels need, and begins to fetch the rows of c.
-func (a *assembler) arguments(rows, cols int) {
+// arguments loads what the kernels need, and begins to fetch the rows of c: they are there when the sums are.
+func (a *assembler) arguments(rows, cols int, fetch bool) {
 	a.op("MOVQ t+0(FP), R13")
 	a.op("MOVQ tileProduct_a(R13), AX")
 	a.op("MOVQ tileProduct_b(R13), BX")
 	a.op("MOVQ tileProduct_c(R13), DI")
 	a.op("MOVQ tileProduct_ldc(R13), DX")
 	a.op("MOVQ tileProduct_steps(R13), CX")
+	if fetch {
+		a.op("MOVQ tileProduct_nextTile(R13), R10")
+		a.op("MOVQ tileProduct_nextRows(R13), R11")
+		a.op("MOVQ tileProduct_rowBytes(R13), R12")
+	}
 	a.op("SHLQ $2, DX")
 	a.op("MOVQ DI, SI")
 	for r := range rows {
@@ -67,12 +79,13 @@ func (a *assembler) arguments(rows, cols int) {
 // multiply512 writes the AVX-512 kernel for tiles of rows x cols.
 func (a *assembler) multiply512(pairs bool, rows, cols int) {
 	a.begin(fmt.Sprintf("%d rows x %d columns, %s.", rows, cols, kind(pairs)), name512(pairs, rows, cols), "t *tileProduct", 8)
-	a.arguments(rows, cols)
+	fetch := cols == cols512 // low-rank factors are in the caches
+	a.arguments(rows, cols, fetch)
 	halves := cols / 16
 	for r := range rows * halves {
 		a.op("VPXORQ Z%d, Z%d, Z%d", r, r, r)
 	}
-	a.loop(rows*4, cols512*4, func(u int) {
+	a.loop(rows*4, cols512*4, fetch, func(u int) {
 		for h := range halves {
 			a.op("VMOVUPS %d(BX), Z%d", u*cols512*4+64*h, 28+h)
 		}
@@ -149,11 +162,11 @@ func (a *assembler) finish(rows int, alpha string, add, scale, store, whole func
 // multiply2 writes the AVX2 kernel for tiles of rows x 16.
 func (a *assembler) multiply2(rows int) {
 	a.begin(fmt.Sprintf("%d rows x %d columns, F32.", rows, cols2), name2(rows), "t *tileProduct", 8)
-	a.arguments(rows, cols2)
+	a.arguments(rows, cols2, true)
 	for r := range 2 * rows {
 		a.op("VXORPS Y%d, Y%d, Y%d", r, r, r)
 	}
-	a.loop(rows*4, cols2*4, func(u int) {
+	a.loop(rows*4, cols2*4, true, func(u int) {
 		a.op("VMOVUPS %d(BX), Y12", u*cols2*4)
 		a.op("VMOVUPS %d(BX), Y13", u*cols2*4+32)
 		for r := range rows {

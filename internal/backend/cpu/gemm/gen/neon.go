@@ -278,7 +278,7 @@ func (a *assembler) acrossNEON(d dtype, lanes int) {
 		}
 	}
 	if lanes == colsNEON {
-		a.op("PRFM %d(R0), PLDL2KEEP", groupBytes(d, colsNEON))
+		a.op("PRFM %d(R0), PLDL2KEEP", 4*colsNEON*d.size) // four panels further
 	}
 	if d != f32 {
 		for i := 0; i < lanes; i += 8 {

@@ -149,14 +149,28 @@ func (a *assembler) transpose16() {
 	}
 }
 
-// groupBytes is how far the next group of panels is in a row: packers of columns fetch it.
-func groupBytes(d dtype, cols int) int { return 4 * cols * d.size }
+// nextSlice sets R11 to how far the rows are that are packed next, slicePlaces further down: packers of panels fetch
+// them. DX is the distance of rows.
+func (a *assembler) nextSlice() {
+	a.op("MOVQ DX, R11")
+	a.op("SHLQ $5, R11")
+}
+
+// nextLanes is nextSlice where the width, in CX, may be that of a tile: tiles lie side by side, what is fetched for them
+// is further right in the same row.
+func (a *assembler) nextLanes(panel int) {
+	a.nextSlice()
+	a.op("MOVQ $512, R12")
+	a.op("CMPQ CX, $%d", panel)
+	a.op("CMOVQNE R12, R11")
+}
 
 // across512: neighbouring lanes, of 16 or up to 32, to float32 steps.
 func (a *assembler) across512(d dtype, lanes int) {
 	a.begin(fmt.Sprintf("packs k rows of up to %d columns of %s as float32.", lanes, d.name),
 		fmt.Sprintf("across512%sx%d", d.name, lanes), packParams, 56)
 	a.packArguments()
+	a.nextLanes(cols512)
 	a.ones("AX")
 	a.halves("AX", "K3", "K4")
 	a.op("MOVQ BX, CX")
@@ -165,7 +179,7 @@ func (a *assembler) across512(d dtype, lanes int) {
 	a.label("places")
 	for h := range lanes / 16 {
 		a.load512(d, fmt.Sprintf("%d(SI)", 16*d.size*h), fmt.Sprintf("K%d", 1+h), h)
-		a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512)+64*h)
+		a.op("PREFETCHT1 %d(SI)(R11*1)", 64*h)
 		a.op("VMOVUPS Z%d, K%d, %d(DI)", h, 3+h, 64*h)
 	}
 	a.op("ADDQ DX, SI")
@@ -179,6 +193,7 @@ func (a *assembler) across512(d dtype, lanes int) {
 func (a *assembler) acrossPairs512(d dtype) {
 	a.begin(fmt.Sprintf("packs k rows of up to 32 columns of %s as pairs of bfloat16.", d.name), "acrossPairs512"+d.name, packParams, 56)
 	a.packArguments()
+	a.nextLanes(cols512)
 	a.op("MOVQ BX, CX")
 	a.ones("AX")
 	if d == bf16 {
@@ -190,7 +205,7 @@ func (a *assembler) acrossPairs512(d dtype) {
 	a.op("VMOVDQU64 interleaveHigh<>(SB), Z31")
 	row := func(z int) {
 		for line := 0; line < cols512*d.size; line += 64 {
-			a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols512)+line)
+			a.op("PREFETCHT1 %d(SI)(R11*1)", line)
 		}
 		if d == bf16 {
 			a.op("VMOVDQU16.Z (SI), K1, Z%d", z)
@@ -299,6 +314,7 @@ func (a *assembler) storeSteps2() {
 func (a *assembler) across2(d dtype) {
 	a.begin(fmt.Sprintf("packs k rows of 8 columns of %s as float32.", d.name), "across2"+d.name, packParams, 56)
 	a.packArguments()
+	a.nextLanes(cols2)
 	if d == f32 {
 		a.op("VMOVQ BX, X1")
 		a.op("VPBROADCASTD X1, Y1")
@@ -310,7 +326,7 @@ func (a *assembler) across2(d dtype) {
 	} else {
 		a.load2(d, "(SI)", 0)
 	}
-	a.op("PREFETCHT1 %d(SI)", groupBytes(d, cols2))
+	a.op("PREFETCHT1 (SI)(R11*1)")
 	a.op("VMOVUPS Y0, (DI)")
 	a.op("ADDQ DX, SI")
 	a.op("ADDQ R8, DI")

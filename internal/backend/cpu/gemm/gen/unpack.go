@@ -160,8 +160,9 @@ func (a *assembler) unpackAcross512(q quantised) {
 		a.op("VMOVUPS nf4Values<>(SB), Z30")
 	}
 	a.shift(q, "X31")
+	a.nextSlice()
 	a.label("places")
-	a.op("PREFETCHT1 %d(SI)", 4*cols512*q.bits/8)
+	a.op("PREFETCHT1 (SI)(R11*1)")
 	for h := range 2 {
 		a.values512(q, fmt.Sprintf("%d(SI)", 16*h), "(AX)", h)
 		a.op("VMOVUPS Z%d, %d(DI)", h, 64*h)
@@ -184,7 +185,7 @@ func (a *assembler) unpackAcrossPairs512(q quantised) {
 	a.op("VMOVDQU64 interleaveLow<>(SB), Z28")
 	a.op("VMOVDQU64 interleaveHigh<>(SB), Z29")
 	row := func(z int) {
-		a.op("PREFETCHT1 %d(SI)", 4*cols512*q.bits/8)
+		a.op("PREFETCHT1 (SI)(R11*1)")
 		a.pairs512(q, "(SI)", "(AX)", 4+2*z, z)
 		a.nextRow()
 	}
@@ -196,6 +197,7 @@ func (a *assembler) unpackAcrossPairs512(q quantised) {
 		a.op("VMOVDQU64 Z2, (DI)")
 		a.op("VMOVDQU64 Z3, 64(DI)")
 	}
+	a.nextSlice()
 	a.op("MOVQ R9, R10")
 	a.op("SHRQ $1, R10")
 	a.op("JZ odd")
@@ -257,8 +259,9 @@ func (a *assembler) unpackAcross2(q quantised) {
 	a.beginUnpack("across2"+q.name, fmt.Sprintf("packs k rows of 16 columns of %s as float32.", q.name))
 	a.op("MOVQ scales+16(FP), AX")
 	a.shift(q, "X15")
+	a.nextSlice()
 	a.label("places")
-	a.op("PREFETCHT1 %d(SI)", 4*cols2*q.bits/8)
+	a.op("PREFETCHT1 (SI)(R11*1)")
 	a.op("VBROADCASTSS (AX), Y14")
 	for h := range 2 {
 		a.values2(q, fmt.Sprintf("%d(SI)", 8*h), h)
