@@ -140,6 +140,29 @@ def entities():
     write("metrics/testdata/entities.json", cases)
 
 
+def last_tags(lines):
+    """Token to tag as MedTuned's evaluation takes them from an answer: fields between colons, the last line counts."""
+    fields = [line.split(":") for line in lines.strip().split("\n")]
+    return {f[0].strip(): f[1].strip() for f in fields if len(f) > 1}
+
+
+def repository():
+    r = random.Random(6)
+    cases = []
+    for _ in range(60):
+        tokens = [r.choice(["the", "p53", "gene", ":", "a:b", "of", "α"]) for _ in range(r.randint(1, 9))]
+        lines = lambda tags, n: [r.choice(tokens) + r.choice([" : ", " : ", ":"]) + r.choice(tags) for _ in range(n)]
+        gold = "\n".join(t + " : " + r.choice("OBI") for t in tokens)
+        answer = "\n".join(lines(["O", "B", "I", "X", ""], r.randint(0, 9)) + r.choice([[], ["nothing"], ["### more", "the : B"]]))
+        if r.random() < 0.3:
+            answer = gold
+        g, p = last_tags(gold), last_tags(answer.strip().split("###")[0])
+        keep = lambda tag: tag if tag in ("O", "B", "I") else "O"
+        cases.append({"Gold": gold, "Answer": answer, "GoldTags": " ".join(map(keep, g.values())),
+                      "Tags": " ".join(keep(p.get(t, "O")) for t in g)})
+    write("metrics/testdata/repository.json", cases)
+
+
 def tests():
     r = random.Random(5)
     pairs = [(0, 0), (0, 1), (1, 0), (1, 1), (5, 0), (0, 12), (3, 11), (200, 260), (1000, 900), (40, 40)]
@@ -158,4 +181,5 @@ if __name__ == "__main__":
     classes()
     multilabel()
     entities()
+    repository()
     tests()

@@ -11,16 +11,6 @@ import (
 	"unicode/utf8"
 )
 
-// # How answers are read
-//
-// A model's answer is text, and a label has to be found in it. The rules here are fixed, know nothing of the gold
-// answer, and prefer no reading at all to a guess: an answer that names no label where a label is due, or more than
-// one, is invalid, and an invalid answer is wrong. Letter case, runs of space, quotes, Markdown's asterisks and
-// punctuation at the ends never matter.
-//
-// A statement is what follows "answer", "option", "label", "relation", ... and "is" or a colon, up to the line's end:
-// "The answer is no."
-
 // Labels are the names an answer may give.
 type Labels struct {
 	names []string
@@ -75,9 +65,6 @@ func (l *Labels) addForm(p *problems, text string, label int) {
 	}
 	l.forms = append(l.forms, form{folded, label})
 }
-
-// Names are the labels.
-func (l *Labels) Names() []string { return slices.Clone(l.names) }
 
 // One reads an answer that should be one label, such as yes, no, maybe or a relation. By the first of these rules that
 // finds a label:

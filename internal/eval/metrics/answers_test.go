@@ -144,25 +144,33 @@ func TestNewLabelsTellsWhatIsWrong(t *testing.T) {
 func TestTags(t *testing.T) {
 	tokens := strings.Fields("the gene : the protein of the")
 	known := func(tag string) bool { return tag == "B" || tag == "I" || tag == "O" }
-	for _, c := range []struct{ answer, aligned, repository string }{
-		{"the : O\ngene : B\n: : O\nthe : I\nprotein : I\nof : O\nthe : O", "O B O I I O O", "O B O O I O O"},
-		{"the : O\nthe : B\nprotein : I\nof : O\nthe : B", "O O O B I O B", "B O O B I O B"},
-		{"gene : X\n  protein:B \nzzz : B\nnothing\nof :", "O O O O B O O", "O O O O B O O"},
-		{"zzz : B\nthe : B\ngene : I\n: : B\nthe : O\nprotein : B\nof : O\nthe : O\nmore : B", "B I B O B O O", "O I B O B O O"},
-		{"", "O O O O O O O", "O O O O O O O"},
+	for _, c := range []struct{ answer, want string }{
+		{"the : O\ngene : B\n: : O\nthe : I\nprotein : I\nof : O\nthe : O", "O B O I I O O"},
+		{"the : O\nthe : B\nprotein : I\nof : O\nthe : B", "O O O B I O B"},
+		{"gene : X\n  protein:B \nzzz : B\nnothing\nof :", "O O O O B O O"},
+		{"zzz : B\nthe : B\ngene : I\n: : B\nthe : O\nprotein : B\nof : O\nthe : O\nmore : B", "B I B O B O O"},
+		{"", "O O O O O O O"},
 	} {
 		lines, _ := ParseTags(c.answer)
 		aligned, _ := AlignTags(tokens, lines, known)
-		repository := RepositoryTags(tokens, lines, known)
-		if got := strings.Join(aligned, " "); got != c.aligned {
-			t.Errorf("%q aligned: %s, want %s", c.answer, got, c.aligned)
-		}
-		if got := strings.Join(repository, " "); got != c.repository {
-			t.Errorf("%q by token: %s, want %s", c.answer, got, c.repository)
+		if got := strings.Join(aligned, " "); got != c.want {
+			t.Errorf("%q: %s, want %s", c.answer, got, c.want)
 		}
 	}
 	if lines, unread := ParseTags("a : B\nnothing\n\n : B\nb :\r\n"); len(lines) != 1 || unread != 3 {
 		t.Errorf("%q, %d unread; want one line and 3", lines, unread)
+	}
+}
+
+func TestRepositoryTagsAreThoseOfADictionary(t *testing.T) {
+	var cases []struct{ Gold, Answer, GoldTags, Tags string }
+	read(t, "testdata/repository.json", &cases)
+	known := func(tag string) bool { return tag == "B" || tag == "I" || tag == "O" }
+	for _, c := range cases {
+		g, p := RepositoryTags(c.Gold, c.Answer, known)
+		if gold, tags := strings.Join(g, " "), strings.Join(p, " "); gold != c.GoldTags || tags != c.Tags {
+			t.Errorf("%q and %q: %s and %s, want %s and %s", c.Gold, c.Answer, gold, tags, c.GoldTags, c.Tags)
+		}
 	}
 }
 
@@ -222,9 +230,12 @@ func FuzzTags(f *testing.F) {
 		}
 		got, _ := ParseTags(answer)
 		aligned, read := AlignTags(tokens, got, known)
-		repository := RepositoryTags(tokens, got, known)
-		if len(aligned) != len(tokens) || len(repository) != len(tokens) || read > min(len(tokens), len(got)) {
-			t.Errorf("%d tokens: %q, %q, %d read", len(tokens), aligned, repository, read)
+		if len(aligned) != len(tokens) || read > min(len(tokens), len(got)) {
+			t.Errorf("%d tokens: %q, %d read", len(tokens), aligned, read)
+		}
+		repositoryGold, repository := RepositoryTags(gold, answer, known)
+		if len(repositoryGold) != len(repository) || len(repository) > 1+strings.Count(gold, "\n") {
+			t.Errorf("by dictionary: %q and %q", repositoryGold, repository)
 		}
 		for _, mode := range []Mode{Default, Strict} {
 			spans, err := mode.Spans(nil, aligned)

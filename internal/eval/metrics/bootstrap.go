@@ -15,11 +15,14 @@ import (
 // Bootstrap says how often examples are drawn anew. Draws come from Philox4x32-10 with the key Seed and a counter of
 // resample and position, so that results are the same for any number of workers and on every machine.
 type Bootstrap struct {
-	Resamples int     // at least 1
-	Seed      uint64  //
+	Resamples int // 1 to 10,000,000
+	Seed      uint64
 	Level     float64 // the share of resamples inside an interval, between 0 and 1
 	Workers   int     // 0: one for each processor
 }
+
+// maxResamples bounds the memory: a number for each resample and metric is kept.
+const maxResamples = 10_000_000
 
 // DefaultBootstrap is 10,000 resamples for intervals of 95 %.
 func DefaultBootstrap() Bootstrap {
@@ -77,8 +80,8 @@ const (
 
 func (b Bootstrap) check() error {
 	var problems []error
-	if b.Resamples < 1 {
-		problems = append(problems, fmt.Errorf("%d resamples: at least 1 is needed; see DefaultBootstrap", b.Resamples))
+	if b.Resamples < 1 || b.Resamples > maxResamples {
+		problems = append(problems, fmt.Errorf("%d resamples: it must be 1 to %d; see DefaultBootstrap", b.Resamples, maxResamples))
 	}
 	if !(b.Level > 0 && b.Level < 1) {
 		problems = append(problems, fmt.Errorf("intervals of level %v: it must be between 0 and 1", b.Level))
@@ -89,22 +92,30 @@ func (b Bootstrap) check() error {
 	return errors.Join(problems...)
 }
 
-// words calls use with 4 random words at a time, until n of them have been there; the last call may get less.
-func (b Bootstrap) words(resample, n int, purpose uint32, use func(at int, words []uint32)) {
-	for at := 0; at < n; at += 4 {
+// chunk is how many random words are made at a time.
+const chunk = 256
+
+// words fills dst with the words at, at+1, ... of a resample's stream; at is a multiple of 4.
+func (b Bootstrap) words(dst []uint32, at, resample int, purpose uint32) {
+	for len(dst) > 0 {
 		r := backend.Philox(b.Seed, uint32(at/4), uint32(resample), purpose, math.MaxUint32-1)
-		use(at, r[:min(4, n-at)])
+		dst = dst[copy(dst, r[:]):]
+		at += 4
 	}
 }
 
-// draw fills rows with examples drawn with replacement from len(rows).
-func (b Bootstrap) draw(rows []int32, resample int) {
-	n := uint64(len(rows))
-	b.words(resample, len(rows), forResample, func(at int, words []uint32) {
-		for i, w := range words {
-			rows[at+i] = int32(uint64(w) * n >> 32)
+// draw fills examples with some of n, drawn with replacement: the draws at, at+1, ... of a resample, at being a
+// multiple of 4.
+func (b Bootstrap) draw(examples []int32, n, at, resample int) {
+	var words [chunk]uint32
+	for len(examples) > 0 {
+		part := words[:min(chunk, len(examples))]
+		b.words(part, at, resample, forResample)
+		for i, w := range part {
+			examples[i] = int32(uint64(w) * uint64(n) >> 32)
 		}
-	})
+		examples, at = examples[len(part):], at+len(part)
+	}
 }
 
 // task is a resample for each piece.
@@ -132,7 +143,7 @@ func (b Bootstrap) Of(n int, metric func(examples []int32) float64) (Interval, e
 	values := make([]float64, b.Resamples)
 	rows := scratch[int32](b.workers(), n)
 	b.each(func(worker, resample int) {
-		b.draw(rows[worker], resample)
+		b.draw(rows[worker], n, 0, resample)
 		values[resample] = metric(rows[worker])
 	})
 	return b.interval(values), nil
@@ -167,21 +178,37 @@ func (b Bootstrap) resample(t Table, n int, f Metrics) [][]float64 {
 	values := scratch[float64](n, b.Resamples)
 	sums := scratch[float64](b.workers(), t.Columns)
 	outs := scratch[float64](b.workers(), n)
-	size := uint64(t.Rows())
 	b.each(func(worker, resample int) {
-		sum, out := sums[worker], outs[worker]
-		clear(sum)
-		b.words(resample, t.Rows(), forResample, func(_ int, words []uint32) {
-			for _, w := range words {
-				add(sum, t.row(int(uint64(w)*size>>32)))
-			}
-		})
-		f(sum, out)
+		out := outs[worker]
+		b.drawnSums(sums[worker], t, resample)
+		f(sums[worker], out)
 		for m, v := range out {
 			values[m][resample] = v
 		}
 	})
 	return values
+}
+
+// drawnSums adds as many of the table's rows up as it has, drawn with replacement.
+func (b Bootstrap) drawnSums(sums []float64, t Table, resample int) {
+	clear(sums)
+	var drawn [chunk]int32
+	n := t.Rows()
+	for at := 0; at < n; at += chunk {
+		rows := drawn[:min(chunk, n-at)]
+		b.draw(rows, n, at, resample)
+		if t.Columns == 1 { // a mean
+			sum := sums[0]
+			for _, i := range rows {
+				sum += t.Data[i]
+			}
+			sums[0] = sum
+			continue
+		}
+		for _, i := range rows {
+			add(sums, t.row(int(i)))
+		}
+	}
 }
 
 func (b Bootstrap) checkRows(n int) error {

@@ -105,7 +105,7 @@ func TestDrawsAreUniform(t *testing.T) {
 	var at [n]int // how often each example is drawn
 	rows := make([]int32, n)
 	for r := range resamples {
-		b.draw(rows, r)
+		b.draw(rows, n, 0, r)
 		for _, i := range rows {
 			at[i]++
 		}

@@ -36,7 +36,7 @@ const tie = 1e-12
 
 // Compare tests each metric of two results on the same examples. It does not correct for the number of tests.
 func Compare(a, b *Result, boot Bootstrap) ([]Paired, error) {
-	if err := comparable(a, b); err != nil {
+	if err := mismatch(a, b); err != nil {
 		return nil, fmt.Errorf("comparing two results: %w", err)
 	}
 	if err := boot.checkRows(a.table.Rows()); err != nil {
@@ -52,8 +52,8 @@ func Compare(a, b *Result, boot Bootstrap) ([]Paired, error) {
 	return out, nil
 }
 
-// comparable gathers what stands against comparing a and b.
-func comparable(a, b *Result) error {
+// mismatch gathers what stands against comparing a and b.
+func mismatch(a, b *Result) error {
 	if a.Kind != b.Kind {
 		return fmt.Errorf("one is of kind %s, the other of %s", a.Kind, b.Kind)
 	}
@@ -107,22 +107,19 @@ func (b Bootstrap) swap(x, y Table, n int, f Metrics) [][]float64 {
 	sums := scratch[float64](b.workers(), 2*x.Columns)
 	outs := scratch[float64](b.workers(), 2*n)
 	rows := x.Rows()
+	coins := scratch[uint32](b.workers(), (rows+31)/32)
 	b.each(func(worker, resample int) {
 		clear(sums[worker])
 		one, two := sums[worker][:x.Columns], sums[worker][x.Columns:]
-		b.words(resample, (rows+31)/32, forSwap, func(at int, words []uint32) {
-			for i, w := range words {
-				for row := 32 * (at + i); row < min(rows, 32*(at+i+1)); row++ {
-					to, other := one, two
-					if w&1 != 0 {
-						to, other = two, one
-					}
-					add(to, x.row(row))
-					add(other, y.row(row))
-					w >>= 1
-				}
+		b.words(coins[worker], 0, resample, forSwap)
+		for i := range rows {
+			to, other := one, two
+			if coins[worker][i/32]>>(i%32)&1 != 0 {
+				to, other = two, one
 			}
-		})
+			add(to, x.row(i))
+			add(other, y.row(i))
+		}
 		a, b := outs[worker][:n], outs[worker][n:]
 		f(one, a)
 		f(two, b)

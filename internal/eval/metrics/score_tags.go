@@ -39,7 +39,7 @@ func (r *run) tags() {
 		s := &r.scores[i]
 		lines, _ := ParseTags(r.examples[i].Prediction)
 		got, read := AlignTags(gold.tokens, lines, isKnown)
-		repo := RepositoryTags(gold.tokens, lines, isKnown)
+		repoGold, repo := RepositoryTags(r.examples[i].Gold, r.examples[i].Prediction, isKnown)
 		s.Gold, s.Valid = strings.Join(gold.tags, " "), read > 0
 		if s.Valid {
 			s.Prediction = strings.Join(got, " ")
@@ -50,8 +50,8 @@ func (r *run) tags() {
 			s.Score = c.PRF().F1
 		}
 		strict.count(i, gold.tags, got)
-		repository.count(i, gold.tags, repo)
-		repositoryStrict.count(i, gold.tags, repo)
+		repository.count(i, repoGold, repo)
+		repositoryStrict.count(i, repoGold, repo)
 		tokens[i] = float64(len(gold.tags))
 		for j, tag := range gold.tags {
 			if got[j] == tag {

@@ -5,6 +5,14 @@
 // Metrics are those of scikit-learn (zero_division=0), seqeval 1.2.2 and rouge_score 0.1.2. All are functions of sums
 // over examples (see [Table]), so that one pass over the resamples gives the intervals of all.
 //
+// # How answers are read
+//
+// A model's answer is text, and a label has to be found in it. The rules are fixed, know nothing of the gold answer, and
+// prefer no reading at all to a guess: an answer that names no label where one is due, or several, is invalid, and an
+// invalid answer is wrong. Letter case, runs of space, quotes, Markdown's asterisks and punctuation at the ends never
+// matter. A statement is what follows "answer", "option", "label", "relation" and the like with "is" or a colon, up to
+// the end of the line: "The answer is no." See [Choice], [Labels.One], [Labels.Many] and [AlignTags].
+//
 // Not here: BLEU and BERTScore, which neither paper reports, the latter needing a BERT besides; and the marks of a
 // judge, whose means [Bootstrap.Mean] and [Bootstrap.PairedMeans] take.
 package metrics
@@ -35,7 +43,9 @@ const (
 	MultipleChoice Kind = "choice"
 	// SingleLabel: the answer is one of Spec.Labels, see [Labels.One]. Metrics: accuracy; micro_f1, which is the same,
 	// an invalid answer being a wrong one; macro_precision, macro_recall, macro_f1, weighted_f1 over labels; and
-	// exact_match of the text as it stands, but for space at the ends, which is how MedTuned has its accuracy of NLI.
+	// exact_match of the text as it stands, but for line breaks and space at the ends, which is how MedTuned's repository
+	// has the accuracy of NLI. Its relations are read in another way than here: it takes any label that is somewhere in
+	// the answer, and leaves answers without one out.
 	SingleLabel Kind = "label"
 	// LabelList: the answer lists some of Spec.Labels, see [Labels.Many]. Metrics: example_f1, example_precision,
 	// example_recall, the means over examples, where Spec.None counts as a label of its own, so that it can be right;
@@ -44,7 +54,7 @@ const (
 	// TokenTags: the answer has a line "token : tag" for each token, in IOB2. Metrics of entities: f1, precision,
 	// recall, macro_f1 in seqeval's default mode and strict_f1, strict_precision, strict_recall, with each line aligned
 	// with its token ([AlignTags]); the same with repository_ before their names, with one tag for each distinct token
-	// ([RepositoryTags]), which is how MedTuned's figures are made; and token_accuracy, aligned.
+	// ([RepositoryTags]), which is how MedTuned's repository computes f1; and token_accuracy, aligned.
 	TokenTags Kind = "tags"
 	// FreeText: metrics: rougeL, rouge1, rouge2, rougeLsum (F-measures, mean over examples), and exact_match but for
 	// case, space and punctuation at the ends. Only an empty answer is invalid.
@@ -374,7 +384,7 @@ func (r *run) single() {
 		}
 		s.Gold = r.labels.names[gold]
 		counts[3*gold+2][i] = 1
-		exact[i] = truth(strings.TrimSpace(e.Prediction) == strings.TrimSpace(e.Gold))
+		exact[i] = truth(strings.ReplaceAll(strings.TrimSpace(e.Prediction), "\n", "") == strings.TrimSpace(e.Gold))
 		got, ok := r.labels.one(e.Prediction)
 		if !ok {
 			continue

@@ -42,23 +42,45 @@ func FormatTags(lines []TokenTag) string {
 	return b.String()
 }
 
-// RepositoryTags gives each token the tag that the answer gives to the same text, as Llama2-MedTuned's evaluation does:
-// it keeps a dictionary by token, so that of a repeated token the last line counts everywhere; tokens that are missing
-// and tags that known does not have are O. That the gold tags stay those of each token, and that the last line counts,
-// is inferred, not published.
-func RepositoryTags(tokens []string, answer []TokenTag, known func(tag string) bool) []string {
-	of := make(map[string]string, len(answer))
-	for _, a := range answer {
-		of[a.Token] = a.Tag
-	}
-	tags := make([]string, len(tokens))
-	for i, token := range tokens {
-		tags[i] = "O"
-		if tag, ok := of[token]; ok && known(tag) {
-			tags[i] = tag
+// RepositoryTags reads gold and answer as the evaluation in Llama2-MedTuned's repository does (nlpie-research/
+// BioInstTune-LLM, evaluations/evaluating_ner.py): each becomes a dictionary from token to tag, so that what is compared
+// is the gold answer's distinct tokens, in the order they first come, each with the tag of its last line. Of a line the
+// first and second field between colons count, so that a token with a colon loses its tag. The answer ends at "###".
+// Tokens that the answer lacks and tags that known does not have are O. Entities that repeated tokens tear apart are
+// gone from both sides.
+func RepositoryTags(gold, answer string, known func(tag string) bool) (goldTags, tags []string) {
+	tokens, of := dictionary(gold)
+	answer, _, _ = strings.Cut(strings.TrimSpace(answer), "###")
+	_, got := dictionary(answer)
+	only := func(tag string) string {
+		if !known(tag) {
+			return "O"
 		}
+		return tag
 	}
-	return tags
+	for _, token := range tokens {
+		goldTags = append(goldTags, only(of[token]))
+		tags = append(tags, only(got[token])) // "" is not known
+	}
+	return goldTags, tags
+}
+
+// dictionary returns the tags of a text's tokens, and the tokens in the order they first come.
+func dictionary(text string) (tokens []string, tags map[string]string) {
+	tags = map[string]string{}
+	for l := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		token, rest, ok := strings.Cut(l, ":")
+		if !ok {
+			continue
+		}
+		tag, _, _ := strings.Cut(rest, ":")
+		token = strings.TrimSpace(token)
+		if _, seen := tags[token]; !seen {
+			tokens = append(tokens, token)
+		}
+		tags[token] = strings.TrimSpace(tag)
+	}
+	return tokens, tags
 }
 
 // linesPerToken is how many lines of an answer are aligned for each token of the sentence; more is a model that went
