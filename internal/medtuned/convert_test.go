@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/biolora/biolora/internal/eval/metrics"
 	"github.com/biolora/biolora/internal/hostile"
 	"github.com/biolora/biolora/internal/rows"
 )
@@ -162,6 +163,9 @@ func checkAnswer(t *testing.T, task Task, r rows.Row) {
 	case "label":
 		ok = slices.Contains(task.Labels, r.Output)
 	case "labels":
+		if len(task.Labels) == 0 {
+			break
+		}
 		for _, l := range strings.Split(r.Output, ", ") {
 			ok = ok && (r.Output == task.None || slices.Contains(task.Labels, l))
 		}
@@ -174,14 +178,77 @@ func checkAnswer(t *testing.T, task Task, r rows.Row) {
 			ok = found && token == tokens[i] && strings.Contains("BIO", prefix)
 			ok = ok && (!typed || len(task.Labels) == 0 || slices.Contains(task.Labels, kind))
 		}
-	case "pairs":
-		for _, line := range strings.Split(r.Output, "\n") {
-			_, label, found := strings.Cut(line, " : ")
-			ok = ok && (r.Output == task.None || found && slices.Contains(task.Labels, label))
-		}
 	}
 	if !ok {
 		t.Errorf("%s: no answer of a task that is read as %s: %q", r.ID, task.Parser, r.Output)
+	}
+}
+
+// TestScored: answers that are the golden ones get full marks from the scorer of their task.
+func TestScored(t *testing.T) {
+	all, err := Converters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		list, _ := convert(t, c, sampleFiles(c.Name), Options{})
+		scoreGold(t, c.Task, list)
+	}
+}
+
+func scoreGold(t *testing.T, task Task, list []rows.Row) {
+	t.Helper()
+	spec := metrics.Spec{Kind: metrics.Kind(task.Parser), None: task.None, Bootstrap: metrics.Bootstrap{Resamples: 10, Level: 0.95}}
+	if task.Parser == "label" || task.Parser == "labels" {
+		spec.Labels, spec.Aliases = task.Labels, task.Aliases
+	}
+	scorer, err := metrics.New(spec)
+	if err != nil {
+		t.Fatalf("%s: %v", task.Name, err)
+	}
+	var examples []metrics.Example
+	for _, r := range list {
+		e := metrics.Example{ID: r.ID, Input: r.Input, Gold: r.Output, Prediction: r.Output, Task: r.Task}
+		if task.Parser == "choice" {
+			e.Options, e.Gold = Choices(r.Input), r.Output[:1]
+		}
+		examples = append(examples, e)
+	}
+	result, err := scorer.Score(examples)
+	if err != nil {
+		t.Fatalf("%s: %v", task.Name, err)
+	}
+	if result.Invalid > 0 {
+		t.Errorf("%s: %d of %d golden answers cannot be read", task.Name, result.Invalid, len(list))
+	}
+	for _, name := range task.Metrics {
+		if name == "judge" || name == "rouge2" { // rouge2 of one word is 0
+			continue
+		}
+		m, ok := result.Metric(name)
+		if !ok || m.Value < 1 {
+			t.Errorf("%s: %s is %v of golden answers, %v", task.Name, name, m.Value, ok)
+		}
+	}
+}
+
+// TestMetrics: the names of metrics are those of the scorers.
+func TestMetrics(t *testing.T) {
+	for _, parser := range Parsers {
+		gold := map[string]string{"choice": "A", "label": "yes", "labels": "yes", "tags": "a : B", "text": "a"}[parser]
+		scorer, err := metrics.New(metrics.Spec{Kind: metrics.Kind(parser), Bootstrap: metrics.Bootstrap{Resamples: 10, Level: 0.95}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := scorer.Score([]metrics.Example{{ID: "1", Input: "a", Gold: gold, Prediction: gold, Options: []string{"x", "y"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range Metrics[parser] {
+			if _, ok := result.Metric(name); !ok && name != "judge" {
+				t.Errorf("%s has no metric %q: %v", parser, name, result.Metrics)
+			}
+		}
 	}
 }
 
@@ -354,8 +421,8 @@ func TestBadRecords(t *testing.T) {
 		{"bioasq", "train.json", `{"question": []}`, 0, []string{`train.json:1: the object has no key "questions"`}},
 		{"mts-dialog", "train.csv", "ID,section_header,section_text,dialogue\n1,X,t,d\n2,CC,,d\n", 0, []string{
 			`train.csv:2: the field "section_header": "X" is none of the corpus's 20 sections`, `train.csv:3: the field "section_text" is empty`}},
-		{"medication-status", "train.csv", "snippet,active_medications,discontinued_medications,neither_medications\ns,\"[\"\"a\"\"]\",a,\"[1]\"\n", 0, []string{
-			"train.csv:2: the field \"discontinued_medications\": expected a list such as [\"a\", \"b\"], got \"a\"\nneither_medications[0]: expected a string, got the number 1"}},
+		{"medication-status", "train.csv", "snippet,active_medications,discontinued_medications,neither_medications\ns,\"[\"\"a, b\"\"]\",a,\"[1]\"\n", 0, []string{
+			"train.csv:2: active_medications: expected a name without commas, got \"a, b\"\nthe field \"discontinued_medications\": expected a list such as [\"a\", \"b\"], got \"a\"\nneither_medications[0]: expected a string, got the number 1"}},
 	} {
 		path := filepath.Join(t.TempDir(), c.file)
 		if err := os.WriteFile(path, []byte(c.text), 0o666); err != nil {
@@ -508,6 +575,8 @@ func TestTasks(t *testing.T) {
 
 const userTask = `
 title: does the note mention a fall?
+aliases:
+  fell: yes
 category: IE
 metrics: [accuracy]
 parser: label
@@ -519,25 +588,29 @@ instructions: [Was there a fall?]
 func TestReadTask(t *testing.T) {
 	got, err := ReadTask("dir/falls.yaml", strings.NewReader(userTask))
 	want := Task{Name: "falls", Title: "does the note mention a fall?", Category: "IE", Metrics: []string{"accuracy"}, Parser: "label",
-		Labels: []string{"yes", "no"}, MaxNewTokens: 4, Shape: "own", Instructions: []string{"Was there a fall?"}}
+		Labels: []string{"yes", "no"}, Aliases: map[string]string{"fell": "yes"}, MaxNewTokens: 4, Shape: "own", Instructions: []string{"Was there a fall?"}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	for change, want := range map[string]string{
 		"category: IE>category: XX":                               `category: "XX" is none of QA, IE, GEN, other`,
-		"[accuracy]>[accuracy, f7]":                               `metrics: "f7" is none of accuracy, `,
+		"[accuracy]>[accuracy, rougeL]":                           `metrics: "rougeL" is none of accuracy, `,
 		"[accuracy]>[]":                                           "metrics: none is given",
-		"[accuracy]>accuracy":                                     `line 4: metrics: expected a list, got the text "accuracy"`,
-		"parser: label>parser: [label]":                           "line 5: parser: expected a text, got a list",
+		"[accuracy]>accuracy":                                     `line 6: metrics: expected a list, got the text "accuracy"`,
+		"parser: label>parser: [label]":                           "line 7: parser: expected a text, got a list",
 		`labels: [yes, "no"]>labels: []`:                          "labels: none is given, and the parser label reads them",
-		`labels: [yes, "no"]>labels: [a, a]`:                      `line 6: labels: [1]: "a" is there twice`,
+		`labels: [yes, "no"]>labels: [a, a]`:                      `line 8: labels: [1]: "a" is there twice`,
 		"max_new_tokens: 4>max_new_tokens: many":                  `max_new_tokens: expected a whole number, got "many"`,
 		"max_new_tokens: 4>max_new_tokens: 0":                     "max_new_tokens: 0 is not from 1 to 65536",
-		"max_new_tokens: 4>max_tokens: 4":                         "line 7: max_tokens: unknown key; it may be name, title",
+		"max_new_tokens: 4>max_tokens: 4":                         "line 9: max_tokens: unknown key; it may be name, title",
 		"instructions: [Was there a fall?]>instructions: [' ']":   "instructions[0] is empty",
 		"instructions: [Was there a fall?]>instructions: ['{x}']": "instructions[0] has the placeholder {x}",
 		"title: does the note mention a fall?>name: A b":          `name: "A b" is not made of small letters`,
 		"title: does the note mention a fall?>shape: guessed":     `shape: "guessed" is none of read, inferred, own`,
+		"title: does the note mention a fall?>none: x":            "none: the answer for no label is for the parser labels",
+		"fell: yes>fell: maybe":                                   `aliases: fell: "maybe" is none of yes, no`,
+		"aliases:\n  fell: yes>aliases: [y]":                      "line 3: aliases: expected other spellings of labels (spelling: label), got a list",
+		"parser: label>parser: choice":                            "labels: the parser choice does not read them",
 		"title: does the note mention a fall?>&a title: x":        "an anchor (&) is not read here",
 	} {
 		from, to, _ := strings.Cut(change, ">")

@@ -91,29 +91,6 @@ names the abstract. A record may be a whole abstract.
 	{"document_id": "17", "sentence": "The compound induced apoptosis.", "labels": ["resisting cell death"]}
 `
 
-// hallmarkNames are other names of the hallmarks than those of the task's labels.
-var hallmarkNames = map[string]string{
-	"genome instability and mutation":     "GI",
-	"deregulating cellular energetics":    "CE",
-	"tumour promoting inflammation":       "TPI",
-	"tumor-promoting inflammation":        "TPI",
-	"sustaining proliferative signalling": "PS",
-}
-
-// hallmark finds a hallmark by its name or abbreviation.
-func hallmark(s string, labels []string) (string, bool) {
-	if short, ok := hallmarkNames[strings.ToLower(s)]; ok {
-		s = short
-	}
-	for _, l := range labels {
-		name, short, _ := strings.Cut(strings.TrimSuffix(l, ")"), " (")
-		if strings.EqualFold(s, l) || strings.EqualFold(s, name) || strings.EqualFold(s, short) {
-			return l, true
-		}
-	}
-	return "", false
-}
-
 // hallmarks reads the field labels.
 func hallmarks(f *fields, task *Task) (found []string) {
 	var given []string
@@ -127,12 +104,20 @@ func hallmarks(f *fields, task *Task) (found []string) {
 	default:
 		given = f.list("labels", "label")
 	}
+	others := map[string]string{}
+	for other, label := range task.Aliases {
+		others[strings.ToLower(other)] = label
+	}
+	for _, label := range task.Labels {
+		_, abbreviation, _ := strings.Cut(strings.TrimSuffix(label, ")"), " (")
+		others[strings.ToLower(abbreviation)] = label
+	}
 	for _, g := range given {
 		g = strings.Trim(g, " \t\n'\"")
 		if g == "" || strings.EqualFold(g, "none") || strings.EqualFold(g, "null") {
 			continue
 		}
-		l, ok := hallmark(g, task.Labels)
+		l, ok := findLabel(g, task.Labels, others)
 		if !ok {
 			f.fail("expected hallmarks of cancer (%s) or none, got %q", strings.Join(task.Labels, ", "), short(g))
 			continue

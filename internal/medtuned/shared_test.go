@@ -47,6 +47,7 @@ func TestRealCorpora(t *testing.T) {
 		skipped := 0
 		splits, ids := map[string]int{}, map[string]bool{}
 		h := sha256.New()
+		var list []rows.Row
 		for row, err := range conv.Convert(t.Context(), files, Options{Seed: 42, Skipped: func(rows.Place, string) { skipped++ }}) {
 			if err != nil {
 				t.Errorf("%s: %v", c.converter, err)
@@ -58,12 +59,14 @@ func TestRealCorpora(t *testing.T) {
 			if conv.Task.Parser == "choice" && !slices.Contains(Choices(row.Input), row.Output[len("A. "):]) {
 				t.Errorf("%s: %q is none of %q", row.ID, row.Output, Choices(row.Input))
 			}
+			list = append(list, row)
 			splits[row.Split]++
 			ids[row.ID] = true
 			for _, text := range []string{row.ID, row.Split, row.Input, row.Output} {
 				io.WriteString(h, text+"\x00")
 			}
 		}
+		scoreGold(t, conv.Task, list[:min(500, len(list))])
 		if diff := cmp.Diff(c.splits, splits); diff != "" || skipped != c.skipped {
 			t.Errorf("%s: %s, %d skipped", c.converter, diff, skipped)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -23,14 +24,17 @@ type Task struct {
 	Name     string
 	Title    string // one line for people
 	Category string // QA, IE, GEN or other
-	// Metrics are the figures that answers get, the first of them before all others: accuracy, micro_f1, macro_f1,
-	// example_f1, entity_f1, rouge1, rouge2, rougeL, judge.
+	// Metrics are the figures that answers get, the first of them before all others: those of the parser in package
+	// eval/metrics, by its names, and judge for text.
 	Metrics []string
-	// Parser is how an answer is read: choice (one of the options that the input lists), label (one of Labels), labels
-	// (several of Labels), tags (a line "token : tag" for each token), pairs (lines "name : label"), text.
+	// Parser is how an answer is read, a kind of package eval/metrics: choice (one of the options that the input lists, see
+	// Choices), label (one of Labels), labels (several of Labels), tags (a line "token : tag" for each token), text.
 	Parser string
-	// Labels are what an answer may name: of tags B, I and O, or the types, or none where any type may be.
+	// Labels are what an answer may name: of tags B, I and O, or the types. Of labels and tags there may be none: then it
+	// may name anything.
 	Labels []string
+	// Aliases are other spellings of labels.
+	Aliases map[string]string
 	// None is the answer that stands for no label, or empty.
 	None         string
 	MaxNewTokens int
@@ -43,9 +47,16 @@ type Task struct {
 // What a task may say.
 var (
 	Categories = []string{"QA", "IE", "GEN", "other"}
-	Metrics    = []string{"accuracy", "micro_f1", "macro_f1", "example_f1", "entity_f1", "rouge1", "rouge2", "rougeL", "judge"}
-	Parsers    = []string{"choice", "label", "labels", "tags", "pairs", "text"}
 	Shapes     = []string{"read", "inferred", "own"}
+	Parsers    = []string{"choice", "label", "labels", "tags", "text"}
+	// Metrics are those of each parser.
+	Metrics = map[string][]string{
+		"choice": {"accuracy"},
+		"label":  {"accuracy", "micro_f1", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "exact_match"},
+		"labels": {"example_f1", "example_precision", "example_recall", "micro_f1", "micro_precision", "micro_recall", "macro_f1", "exact_match"},
+		"tags":   {"f1", "precision", "recall", "macro_f1", "strict_f1", "strict_precision", "strict_recall", "repository_f1", "token_accuracy"},
+		"text":   {"judge", "rougeL", "rouge1", "rouge2", "rougeLsum", "exact_match"},
+	}
 )
 
 // maxNewTokens is the longest answer that a task may ask for.
@@ -106,8 +117,8 @@ func names(tasks []Task) (list []string) {
 	return list
 }
 
-// ReadTask reads a task from YAML, of at most 64 KiB. The keys are name, title, category, metrics, parser, labels, none,
-// max_new_tokens, shape (left out: own) and instructions; where name is left out, it is the file's without .yaml.
+// ReadTask reads a task from YAML, of at most 64 KiB. The keys are name, title, category, metrics, parser, labels, aliases (another
+// spelling: the label), none, max_new_tokens, shape (left out: own) and instructions; where name is left out, it is the file's without .yaml.
 func ReadTask(name string, src io.Reader) (Task, error) {
 	text, err := io.ReadAll(io.LimitReader(src, strictyaml.MaxBytes+1))
 	if err != nil {
@@ -135,8 +146,10 @@ func parseTask(file string, text []byte) (Task, error) {
 			*into, err = scalar(e.Value)
 		} else if into, ok := lists[key]; ok {
 			*into, err = list(e.Value)
+		} else if key == "aliases" {
+			t.Aliases, err = mapping(e.Value)
 		} else {
-			err = errors.New("unknown key; it may be name, title, category, metrics, parser, labels, none, max_new_tokens, shape, instructions")
+			err = errors.New("unknown key; it may be name, title, category, metrics, parser, labels, aliases, none, max_new_tokens, shape, instructions")
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("line %d: %s: %w", e.Key.GetToken().Position.Line, key, err))
@@ -174,10 +187,21 @@ func (t *Task) Check() error {
 		errs = append(errs, errors.New("metrics: none is given"))
 	}
 	for _, m := range t.Metrics {
-		one("metrics", m, Metrics)
+		if of, ok := Metrics[t.Parser]; ok {
+			one("metrics", m, of)
+		}
 	}
-	if needs := slices.Contains([]string{"label", "labels", "pairs"}, t.Parser); needs && len(t.Labels) == 0 {
+	if t.Parser == "label" && len(t.Labels) == 0 {
 		errs = append(errs, fmt.Errorf("labels: none is given, and the parser %s reads them", t.Parser))
+	}
+	if !slices.Contains([]string{"label", "labels", "tags"}, t.Parser) && len(t.Labels) > 0 {
+		errs = append(errs, fmt.Errorf("labels: the parser %s does not read them", t.Parser))
+	}
+	if t.None != "" && t.Parser != "labels" {
+		errs = append(errs, errors.New("none: the answer for no label is for the parser labels"))
+	}
+	for _, other := range slices.Sorted(maps.Keys(t.Aliases)) {
+		one("aliases: "+other, t.Aliases[other], t.Labels)
 	}
 	if t.MaxNewTokens < 1 || t.MaxNewTokens > maxNewTokens {
 		errs = append(errs, fmt.Errorf("max_new_tokens: %d is not from 1 to %d", t.MaxNewTokens, maxNewTokens))
@@ -258,6 +282,29 @@ func scalar(n ast.Node) (string, error) {
 		return "", fmt.Errorf("expected a text, got %s", strictyaml.Describe(n))
 	}
 	return strings.TrimSpace(s), nil
+}
+
+// mapping reads names and texts.
+func mapping(n ast.Node) (map[string]string, error) {
+	var values []*ast.MappingValueNode
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		values = n.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{n}
+	default:
+		return nil, fmt.Errorf("expected other spellings of labels (spelling: label), got %s", strictyaml.Describe(n))
+	}
+	m := map[string]string{}
+	for _, v := range values {
+		key := v.Key.GetToken().Value
+		s, err := scalar(v.Value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		m[key] = s
+	}
+	return m, nil
 }
 
 func list(n ast.Node) (items []string, err error) {

@@ -82,23 +82,24 @@ func aciBenchItem(f *fields, _ *Task) item {
 
 const medicationStatusFormat = `Files: medication_status of clinical-ie (Agrawal et al., 2022; mitclinicalml/clinical-ie): records {"snippet",
 "active_medications", "discontinued_medications", "neither_medications"}, each a list, in CSV the JSON text of one.
-A row: the snippet -> a line "name : active", "name : discontinued" or "name : neither" for each medication, or "None".
+A row: the snippet -> "name (active)", "name (discontinued)" or "name (neither)" for each medication, apart by commas, or
+"None". A name with a comma in it is a bad record.
 
 	{"snippet": "Stop aspirin.", "active_medications": [], "discontinued_medications": ["aspirin"], "neither_medications": []}
 `
 
 func medicationStatusItem(f *fields, task *Task) item {
 	it := item{input: f.text("snippet")}
-	var lines []string
-	for _, status := range task.Labels {
+	var found []string
+	for _, status := range []string{"active", "discontinued", "neither"} {
 		for _, name := range f.list(status + "_medications") {
-			if name == "" || strings.Contains(name, "\n") {
-				f.fail("the field %q: a medication has one line, got %q", status+"_medications", short(name))
+			if name == "" || strings.ContainsAny(name, ",\n") {
+				f.fail("%s_medications: expected a name without commas, got %q", status, short(name))
 			}
-			lines = append(lines, fmt.Sprintf("%s : %s", name, status))
+			found = append(found, fmt.Sprintf("%s (%s)", name, status))
 		}
 	}
-	if it.output = strings.Join(lines, "\n"); it.output == "" {
+	if it.output = strings.Join(found, ", "); it.output == "" {
 		it.output = task.None
 	}
 	return it
