@@ -4,6 +4,7 @@ package benchmark
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -29,6 +30,26 @@ type Case struct {
 	Warm  int           // steps that do not count
 	Steps int           // steps that do
 	Most  time.Duration // no step begins later than that after the warm ones; one is measured always
+}
+
+// MakeUp is a case on a made-up model of these sizes with a fresh adapter, on made-up rows of which all are one step. It
+// counts three steps after a warm one. The caller closes the model.
+func MakeUp(ctx context.Context, s Sizes, l lora.Config, rows Shape, o model.Options) (Case, error) {
+	rows.Vocab = s.Vocab
+	c := Case{Profile: new(model.Profile), Train: train.Defaults(), Warm: 1, Steps: 3, Most: time.Hour}
+	c.Train.PerDeviceTrainBatchSize, c.Train.Shuffle = rows.Rows, false
+	var err error
+	if c.Data, err = MakeRows(rows); err != nil {
+		return c, err
+	}
+	o.Profile = c.Profile
+	if c.Model, err = model.Random(ctx, s.Config(), 1, o); err != nil {
+		return c, err
+	}
+	if c.Adapter, err = lora.Inject(c.Model, l); err != nil {
+		return c, errors.Join(err, c.Model.Close())
+	}
+	return c, nil
 }
 
 // Step is a step of the optimiser.

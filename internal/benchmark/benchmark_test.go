@@ -11,7 +11,6 @@ import (
 	"github.com/biolora/biolora/internal/backend/profile"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
-	"github.com/biolora/biolora/train"
 	"github.com/biolora/biolora/train/instruct"
 )
 
@@ -20,24 +19,16 @@ var small = Sizes{Hidden: 64, Intermediate: 128, Layers: 2, Heads: 4, Vocab: 96}
 // smallCase is a case of so many rows a step.
 func smallCase(tb testing.TB, s Sizes, rows Shape) Case {
 	tb.Helper()
-	c := Case{Profile: new(model.Profile), Train: train.Defaults(), Warm: 1, Steps: 3, Most: time.Hour}
-	var err error
-	if c.Model, err = model.Random(tb.Context(), s.Config(), 1, model.Options{Profile: c.Profile}); err != nil {
+	c, err := MakeUp(tb.Context(), s, lora.Defaults(), rows, model.Options{})
+	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Model.Close() })
-	if c.Adapter, err = lora.Inject(c.Model, lora.Defaults()); err != nil {
-		tb.Fatal(err)
-	}
-	if c.Data, err = MakeRows(rows); err != nil {
-		tb.Fatal(err)
-	}
-	c.Train.PerDeviceTrainBatchSize = rows.Rows
 	return c
 }
 
 func TestRun(t *testing.T) {
-	r, err := Run(t.Context(), smallCase(t, small, Shape{Rows: 4, Tokens: 12, Vocab: small.Vocab}))
+	r, err := Run(t.Context(), smallCase(t, small, Shape{Rows: 4, Tokens: 12}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +49,7 @@ func TestRun(t *testing.T) {
 
 // A benchmark without time measures one step.
 func TestRunEndsInTime(t *testing.T) {
-	c := smallCase(t, small, Shape{Rows: 2, Tokens: 4, Vocab: small.Vocab})
+	c := smallCase(t, small, Shape{Rows: 2, Tokens: 4})
 	c.Most = 0
 	r, err := Run(t.Context(), c)
 	if err != nil || len(r.Steps) != 1 {
@@ -69,7 +60,7 @@ func TestRunEndsInTime(t *testing.T) {
 func TestRunInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Run(ctx, smallCase(t, small, Shape{Rows: 2, Tokens: 4, Vocab: small.Vocab})); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ctx, smallCase(t, small, Shape{Rows: 2, Tokens: 4})); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -88,7 +79,7 @@ func TestMedian(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
-	c := smallCase(t, small, Shape{Rows: 2, Tokens: 4, Vocab: small.Vocab})
+	c := smallCase(t, small, Shape{Rows: 2, Tokens: 4})
 	if s, err := Decode(t.Context(), c.Model, 4, 3); err != nil || !(s > 0) {
 		t.Errorf("%v, %v", s, err)
 	}
@@ -161,8 +152,8 @@ func TestExtrapolate(t *testing.T) {
 func BenchmarkStep(b *testing.B) {
 	s := Llama7B
 	s.Layers = 1
-	c := smallCase(b, s, Shape{Rows: 8, Vocab: s.Vocab})
-	c.Steps, c.Train.Shuffle = 1, false
+	c := smallCase(b, s, Shape{Rows: 8})
+	c.Steps = 1
 	var sum profile.Times
 	for b.Loop() {
 		r, err := Run(b.Context(), c)
