@@ -48,6 +48,8 @@ type tileKernels struct {
 	finish func(t *tileCall)
 	// fence orders what was written past the caches before what follows.
 	fence func()
+	// ceiling does n rounds of 32 products of tiles, on 32 KiB at p.
+	ceiling func(p unsafe.Pointer, n int)
 }
 
 // tileFlags say what becomes of alpha times the product of a block.

@@ -178,11 +178,11 @@ func BenchmarkFewRows(b *testing.B) {
 // BenchmarkCeiling is the kernels on operands in the first-level cache.
 func BenchmarkCeiling(b *testing.B) {
 	for _, ker := range paths() {
-		for _, f := range []format{plainF32, pairsBF16} {
-			if f == pairsBF16 && !ker.pairs {
+		for c, f := range map[Compute]format{F32: plainF32, BF16: ker.format(BF16)} {
+			if f == roundedF32 {
 				continue
 			}
-			b.Run(ker.name+"/"+[]string{"f32", "", "bf16"}[f], func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%v", ker.name, c), func(b *testing.B) {
 				call, flop := ker.alone(f)
 				measure(b, 100*flop, func() {
 					for range 100 {

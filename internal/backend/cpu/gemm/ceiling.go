@@ -7,12 +7,18 @@ import (
 	"unsafe"
 )
 
-// ceilingSteps are steps whose tile and panel fit the first-level cache together.
-const ceilingSteps = 128
+const (
+	ceilingSteps  = 128 // whose tile and panel fit the first-level cache together
+	ceilingRounds = 64  // of products of tiles in a call, which takes some 10 us
+)
 
 // alone returns a call of the tile kernel on operands of its own, and the operations of a call: 2 for each
 // multiplication.
 func (ker *kernels) alone(f format) (call func(), flop float64) {
+	if f == tilesBF16 {
+		p := anyLanes(32 * tileBytes / 4)
+		return func() { ker.tiles.ceiling(p, ceilingRounds) }, ceilingRounds * 32 * 2 * tileRows * tileRows * tilePlaces
+	}
 	t := &tileProduct{rows: ker.rows, cols: ker.cols, steps: ceilingSteps, alpha: 1, ldc: ker.cols}
 	t.a, t.b = anyLanes(ceilingSteps*ker.rows), anyLanes(ceilingSteps*ker.cols)
 	t.nextTile, t.nextRows = uintptr(t.a), uintptr(t.a)
@@ -34,13 +40,13 @@ func anyLanes(n int) unsafe.Pointer {
 // the first-level cache, on as many goroutines at the same time; the best of some rounds of that length. No packing and
 // no memory is in it.
 func (e *Engine) Ceiling(c Compute, round time.Duration) (best float64) {
-	for range ceilingRounds {
+	for range ceilingRepeats {
 		best = max(best, parallelSum(e.pool.Workers(), func() float64 { return e.ker.rate(e.ker.format(c), round) }))
 	}
 	return best
 }
 
-const ceilingRounds = 5
+const ceilingRepeats = 5
 
 // rate runs the tile kernel for about that long, and returns its FLOP/s.
 func (ker *kernels) rate(f format, long time.Duration) float64 {
@@ -72,7 +78,7 @@ func parallelSum(n int, f func() float64) (sum float64) {
 // of some passes.
 func (e *Engine) Reading(data []byte) (best float64) {
 	t := e.reading(data)
-	for range ceilingRounds {
+	for range ceilingRepeats {
 		began := time.Now()
 		e.pool.Run(len(data)/readBytes, t)
 		best = max(best, float64(len(data)/readBytes*readBytes)/time.Since(began).Seconds())

@@ -12,7 +12,7 @@ var amxKernels = func() kernels {
 	k := avx512fKernels
 	k.name = "amx"
 	k.dot = dotAMX
-	k.tiles = &tileKernels{pack: packTiles512, finish: finishTiles, fence: storeFence,
+	k.tiles = &tileKernels{pack: packTiles512, finish: finishTiles, fence: storeFence, ceiling: tileCeiling,
 		multiply: func(t *tileCall, f tileFlags) { tileMultipliers[f](t) }}
 	return k
 }()
