@@ -133,8 +133,11 @@ var reasons = []string{"because", "since", "as", "due"}
 
 // ends reports whether a label or an option may be at an end before rest.
 func ends(rest string) bool {
-	if rest == "" || strings.IndexByte(".,;:!?)\n", rest[0]) >= 0 {
+	if rest == "" {
 		return true
+	}
+	if strings.IndexByte(".,;:!?)\n", rest[0]) >= 0 {
+		return len(rest) == 1 || rest[1] < '0' || rest[1] > '9' // 5 does not end in 5.5, nor 1 in 1:2
 	}
 	if rest[0] != ' ' {
 		return false

@@ -43,6 +43,7 @@ func TestChoice(t *testing.T) {
 		{drugs, "Answer: B", 1}, {drugs, "answer: b", 1}, {drugs, "The best choice is tamoxifen.", 1},
 		{drugs, "It binds the receptor.\nSo the answer is: B. Tamoxifen", 1}, {drugs, "Final answer: **B**", 1},
 		{drugs, "(A) is an old drug.\n(B) binds.\nThe answer is (B).", 1}, {drugs, "The answer is A. No, the answer is B.", -1},
+		{drugs, "B. The answer is A. No, the answer is C.", -1},
 		{drugs, "The answer is not A.", -1}, {drugs, "The answer is not A. The answer is B.", 1}, {drugs, "The answer is A or B", -1},
 		{drugs, "The answer is a drug", -1}, {drugs, "B is correct", 1}, {drugs, "Option B is the correct answer.", 1},
 		{drugs, "B is incorrect", -1}, {drugs, "I doubt that B is correct", -1}, {drugs, "The answer is Option (B)", 1},
@@ -52,6 +53,7 @@ func TestChoice(t *testing.T) {
 		{germs, "B. C. difficile", 1}, {germs, "The answer is E. coli.", 0}, {germs, "B. cereus", 2}, {germs, "A. E. coli", 0},
 		{blood, "A", -1}, {blood, "AB", 2}, {blood, "O", 3}, {blood, "A. B", 0}, {blood, "B: A", 1}, {blood, "D", 3}, {blood, "A+", -1},
 		{numbers, "-5", 0}, {numbers, ".5", 2}, {numbers, "5", -1}, {numbers, "D", 3}, {numbers, "B. 5", 1},
+		{numbers, "-5.5", -1}, {numbers, "-5:1", -1}, {numbers, "-5, or so", 0},
 		{nil, "A", -1}, {[]string{"", ""}, "B", 1}, {[]string{"", ""}, "", -1},
 	} {
 		got, ok := Choice(c.answer, c.options)
@@ -155,6 +157,17 @@ func TestTags(t *testing.T) {
 		aligned, _ := AlignTags(tokens, lines, known)
 		if got := strings.Join(aligned, " "); got != c.want {
 			t.Errorf("%q: %s, want %s", c.answer, got, c.want)
+		}
+	}
+	for _, c := range []struct{ tokens, answer, want string }{
+		{"a b", "b : B\na : B", "O B"}, // as long as the other way; the first line goes first
+		{"a b", strings.Repeat("x : B\n", 14) + "a : B\nb : B", "B B"},
+		{"a b", strings.Repeat("x : B\n", 15) + "a : B\nb : B", "B O"}, // the 17th line
+	} {
+		lines, _ := ParseTags(c.answer)
+		got, read := AlignTags(strings.Fields(c.tokens), lines, known)
+		if s := strings.Join(got, " "); s != c.want || read != strings.Count(c.want, "B") {
+			t.Errorf("%d lines: %s, %d read; want %s", len(lines), s, read, c.want)
 		}
 	}
 	if lines, unread := ParseTags("a : B\nnothing\n\n : B\nb :\r\n"); len(lines) != 1 || unread != 3 {

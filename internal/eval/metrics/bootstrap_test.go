@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -116,6 +117,29 @@ func TestDrawsAreUniform(t *testing.T) {
 	}
 	if chi > 32.9 { // 12 degrees of freedom, p = 0.001
 		t.Errorf("chi-squared %v: %v", chi, at)
+	}
+}
+
+func TestStreamsAreOfTheirOwn(t *testing.T) {
+	seen := map[uint32]string{}
+	for _, b := range []Bootstrap{{Seed: 1}, {Seed: 2}} {
+		for resample := range 3 {
+			for _, purpose := range []uint32{forResample, forSwap} {
+				var words [10]uint32
+				b.words(words[:], 0, resample, purpose)
+				name := fmt.Sprint("seed ", b.Seed, ", resample ", resample, ", purpose ", purpose)
+				for _, w := range words {
+					if other, ok := seen[w]; ok {
+						t.Errorf("%s and %s share %d", name, other, w)
+					}
+					seen[w] = name
+				}
+				var tail [5]uint32
+				if b.words(tail[:], 4, resample, purpose); !slices.Equal(tail[:], words[4:9]) {
+					t.Errorf("%s from word 4: %v, want %v", name, tail, words[4:9])
+				}
+			}
+		}
 	}
 }
 
