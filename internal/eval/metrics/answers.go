@@ -136,7 +136,10 @@ func ends(rest string) bool {
 	if rest == "" {
 		return true
 	}
-	if strings.IndexByte(".,;:!?)\n", rest[0]) >= 0 {
+	if strings.IndexByte(";!?)\n", rest[0]) >= 0 {
+		return true
+	}
+	if strings.IndexByte(".,:", rest[0]) >= 0 {
 		return len(rest) == 1 || rest[1] < '0' || rest[1] > '9' // 5 does not end in 5.5, nor 1 in 1:2
 	}
 	if rest[0] != ' ' {
