@@ -19,7 +19,10 @@ func TestOracle(t *testing.T) {
 				t.Run(e.name, func(t *testing.T) {
 					bf16 := p.compute == "bf16"
 					tolerance := 1e-6
-					if bf16 && e.rounds {
+					switch {
+					case bf16 && p.tiles():
+						tolerance = 2e-2 // roundings of a product's operands, which are products of such themselves
+					case bf16 && e.rounds:
 						tolerance = 8e-3 // two bf16 roundings
 					}
 					compare(t, execute(be, bf16, e.p), execute(oracle, bf16, e.p), tolerance)
@@ -105,7 +108,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestRounding: compute bf16 rounds what meets a weight, in both directions, and nothing of the branch.
+// TestRounding: compute bf16 rounds what meets a weight, in both directions, and nothing of the branch but on
+// tiles.
 func TestRounding(t *testing.T) {
 	for _, p := range paths() {
 		if p.compute != "bf16" {
@@ -144,7 +148,7 @@ func TestRounding(t *testing.T) {
 			by := be.NewBuffer(activation, out)
 			be.Linear(by, h, filledWith(be, activation, in, exact), nil, []*backend.Linear{branch}, b)
 			be.Linear(by, hr, filledWith(be, activation, in, x), nil, []*backend.Linear{branch}, b)
-			if d := distance(read(hr), read(h)); d < 1e-5 || d > 1e-2 {
+			if d := distance(read(hr), read(h)); d > 1e-2 || (d < 1e-5) != p.tiles() {
 				t.Errorf("x A^T of x and of x in bf16 differ by %.2g", d)
 			}
 		})

@@ -222,6 +222,9 @@ func paths() (ps []path) {
 	return ps
 }
 
+// tiles reports whether everything that p multiplies is rounded.
+func (p path) tiles() bool { return p.features == "amx" && p.compute == "bf16" }
+
 func (p path) open(t testing.TB, threads int) *Backend {
 	t.Helper()
 	be, err := New(Options{Features: p.features, Compute: p.compute, Threads: threads})

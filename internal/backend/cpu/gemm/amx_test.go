@@ -2,9 +2,13 @@ package gemm
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"runtime/pprof"
 	"slices"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -315,5 +319,39 @@ func testTileBlocks(t *testing.T, ker *kernels, m, n, k int, plus bool) {
 				same(t, fmt.Sprintf("row %d, forward %v, %d workers", row, forward, workers), y[:n], line[row*ld:])
 			}
 		}
+	}
+}
+
+// Tiles must not be lost or leak while collections, signals and other goroutines interrupt the threads.
+func TestTilesUnderInterruption(t *testing.T) {
+	if !has(amx) {
+		t.Log("this CPU has no AMX, or the system does not let it be used: nothing to interrupt")
+		return
+	}
+	if err := pprof.StartCPUProfile(io.Discard); err != nil { // signals
+		t.Fatal(err)
+	}
+	defer pprof.StopCPUProfile()
+	const m, n, k, goroutines, rounds = 40, 64, 96, 6, 10
+	rng := rand.New(rand.NewPCG(49, 50))
+	x := random(rng, m*k)
+	w := Weight{DType: numeric.BF16, Rows: n, Cols: k, Data: encode(random(rng, n*k), numeric.BF16)}
+	results := make([][]float32, goroutines)
+	var wg sync.WaitGroup
+	for i := range results {
+		e := engine(t, kernelsOf(amx), 1)
+		wg.Go(func() {
+			var p Packed
+			e.Pack(&p, BF16, x, m, k, k)
+			results[i] = make([]float32, m*n)
+			for range rounds {
+				e.Forward(results[i], n, &p, w, results[i], n)
+				runtime.GC()
+			}
+		})
+	}
+	wg.Wait()
+	for i, got := range results {
+		same(t, fmt.Sprintf("goroutine %d", i), got, results[0])
 	}
 }
