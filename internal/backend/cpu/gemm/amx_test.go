@@ -18,7 +18,8 @@ import (
 // amxTwin is amx in plain Go: the definition of its layouts and of its arithmetic.
 var amxTwin = kernels{name: "twin of amx", rows: 14, cols: blockRows, pack: packGo,
 	multiply: func(t *tileProduct, f format) { multiplyTwin(t, blockRows, f) },
-	tiles:    &tileKernels{pack: packTilesGo, multiply: multiplyTilesTwin, finish: finishTilesTwin, fence: func() {}}}
+	tiles: &tileKernels{pack: packTilesGo, multiply: multiplyTilesTwin, finish: finishTilesTwin, fence: func() {},
+		ceiling: func(p unsafe.Pointer, _ int) { dotTileTwin(new([blockWords]float32), p, p) }}} // a twin has no rate
 
 // multiplyTilesTwin does what the tile kernels do.
 func multiplyTilesTwin(t *tileCall, f tileFlags) {

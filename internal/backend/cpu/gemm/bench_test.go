@@ -218,6 +218,9 @@ func BenchmarkGemm(b *testing.B) {
 				continue
 			}
 			e := engine(b, ker, 1)
+			if ker.tiles != nil {
+				e.RoundGemm()
+			}
 			b.Run(s.name+"/"+ker.name, func(b *testing.B) {
 				measure(b, 2*float64(s.m*s.n*s.k), func() { e.Gemm(c, s.n, s.m, s.n, s.k, 1, s.a, s.b, false) })
 			})
