@@ -435,6 +435,20 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
+// TestLongAbstract: sentences that go on as one abstract are not gathered without end.
+func TestLongAbstract(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "train.jsonl")
+	line := fmt.Sprintf(`{"document_id": "1", "sentence": "%s", "labels": []}`+"\n", strings.Repeat("a ", 5000))
+	if err := os.WriteFile(path, []byte(strings.Repeat(line, 40)+strings.Replace(line, `"1"`, `"2"`, 1)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	got, errs := convert(t, lookup(t, "hoc-documents"), []string{path}, Options{})
+	want := []string{`train.jsonl:1: the sentences of the abstract "1" are more than 262144 bytes together`}
+	if diff := cmp.Diff(want, errs); diff != "" || len(got) != 1 || got[0].ID != "hoc-documents/2" {
+		t.Error(diff, len(got))
+	}
+}
+
 // TestTruth: PubMedQA's list of the test questions must agree with the data.
 func TestTruth(t *testing.T) {
 	dir := t.TempDir()

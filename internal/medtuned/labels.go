@@ -3,9 +3,9 @@ package medtuned
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/biolora/biolora/internal/rows"
@@ -163,6 +163,9 @@ func document(f *fields) string {
 	return ""
 }
 
+// maxAbstract is the longest abstract, in bytes.
+const maxAbstract = 1 << 18
+
 // hocDocuments joins the sentences of abstracts. A bad sentence makes its abstract bad.
 func hocDocuments(ctx context.Context, files []string, task *Task, skip skipFunc) iter.Seq2[item, error] {
 	parts := perRecord(rows.Shape{}, func(f *fields, task *Task) item {
@@ -181,7 +184,7 @@ func hocDocuments(ctx context.Context, files []string, task *Task, skip skipFunc
 			it.global = true
 			it.output = joinLabels(strings.Split(it.output, ", "), task)
 			if done[it.key] {
-				err = errors.Join(err, errors.New("the abstract "+strconv.Quote(it.key)+" came before: its sentences must stand one after another"))
+				err = errors.Join(err, fmt.Errorf("the abstract %q came before: its sentences must stand one after another", short(it.key)))
 			}
 			done[it.key] = true
 			if err != nil {
@@ -207,6 +210,10 @@ func hocDocuments(ctx context.Context, files []string, task *Task, skip skipFunc
 					return
 				}
 				doc = it
+			case len(doc.input)+len(it.input) > maxAbstract:
+				if len(wrong) == 0 {
+					wrong = append(wrong, fmt.Errorf("the sentences of the abstract %q are more than %d bytes together", short(doc.key), maxAbstract))
+				}
 			default:
 				doc.input += " " + it.input
 				doc.output += ", " + it.output
