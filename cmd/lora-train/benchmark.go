@@ -21,15 +21,16 @@ import (
 
 // What a benchmark does in about a minute.
 const (
-	benchLayers  = 2                // of the made-up model
-	benchSteps   = 7                // that count, if there is time for them
-	benchWarm    = 1                // that do not
-	benchMost    = 20 * time.Second // after the warm steps
-	benchStep    = 15               // seconds that a step may be expected to take; for longer ones the batch is made smaller
-	benchExpect  = 0.7              // share of the ceiling that is expected
-	benchLeast   = 16               // tokens of a step
-	benchDecoded = 16
-	benchPrompt  = 32
+	benchLayers   = 2                // of the made-up model
+	benchSteps    = 7                // that count, if there is time for them
+	benchWarm     = 1                // that do not
+	benchMost     = 20 * time.Second // after the warm steps
+	benchStep     = 15               // seconds that a step may be expected to take; for longer ones the batch is made smaller
+	benchExpect   = 0.7              // share of the ceiling that is expected
+	benchLeast    = 16               // tokens of a step
+	benchDecoded  = 16
+	benchPrompt   = 32
+	benchUncached = 256 << 20 // bytes of weights that no cache holds
 )
 
 // bench measures this machine: session.benchmark in steps.
@@ -76,8 +77,6 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	b.describe()
-	collect := newCollector()
-	defer collect.end()
 	var err error
 	b.result, err = benchmark.Run(ctx, benchmark.Case{
 		Model: b.model, Profile: b.watch, Adapter: b.adapter, Tokenizer: b.tokenizer, Data: b.data, Train: b.options(),
@@ -260,10 +259,13 @@ func (b *bench) share(work profile.Work, spent time.Duration) string {
 // rest says what decoding takes, what memory, and what that comes to for whole trainings.
 func (b *bench) rest() {
 	read := float64(b.model.Weights())
-	b.line("decoding", "%s tokens/s of one text: weights at %.1f GB/s, %.0f %% of the reading rate", number(1/b.decoded),
-		read/b.decoded/1e9, 100*read/b.decoded/b.ceiling.Reading)
+	text := fmt.Sprintf("%s tokens/s of one text: weights at %.1f GB/s", number(1/b.decoded), read/b.decoded/1e9)
+	if read >= benchUncached {
+		text += fmt.Sprintf(", %.0f %% of the reading rate", 100*read/b.decoded/b.ceiling.Reading)
+	}
+	b.line("decoding", "%s", text)
 	plan := &b.result.Plan.Memory
-	text := fmt.Sprintf("%s planned", memory.Format(plan.Peak))
+	text = fmt.Sprintf("%s planned", memory.Format(plan.Peak))
 	if use := b.result.Memory; b.result.MemoryKnown {
 		text += fmt.Sprintf("; %s of the process's own, %s of mapped files", memory.Format(use.Own), memory.Format(use.File))
 	}

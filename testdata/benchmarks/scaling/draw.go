@@ -51,7 +51,7 @@ func (c *curve) draw(b *bytes.Buffer) {
 	fmt.Fprintf(b, `<text x="%d" y="-8" text-anchor="middle">us a token against %s</text>`+"\n", panelWidth/2, html.EscapeString(c.unit))
 	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle" fill="#777">dashed: %s</text>`+"\n", panelWidth/2, panelHeight+34, c.law)
 	for _, p := range c.points {
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n", x.at(float64(p.value)), panelHeight+14, p.value)
+		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="9">%d</text>`+"\n", x.at(float64(p.value)), panelHeight+14, p.value)
 	}
 	for _, tick := range ticks(y) {
 		at := panelHeight - y.at(tick)
