@@ -34,7 +34,7 @@ type Figure struct {
 	Model  string // whose figure it is
 	Metric string
 	Value  float64 // in per cent, Metric's unit in both papers
-	Split  string  // on which it was taken; "": see SplitKnown
+	Split  string  // on which it was taken: dev (which the corpora call devel or validation) or test; "": see SplitKnown
 
 	ValueKnown, SplitKnown Known
 	Note                   string // what has to be said beside it
@@ -52,13 +52,13 @@ type medTuned struct {
 }
 
 var medTunedTable = []medTuned{
-	{"ncbi-disease", "entity F1", "devel", Computed, "BioBERT", [3]float64{87.18, 85.69, 88.62}},
-	{"bc5cdr-disease", "entity F1", "devel", Computed, "encoder baseline", [3]float64{83.92, 85.46, 86.67}},
-	{"bc5cdr-chem", "entity F1", "devel", Computed, "encoder baseline", [3]float64{93.88, 94.51, 94.73}},
-	{"bc2gm", "entity F1", "devel", Computed, "encoder baseline", [3]float64{76.46, 79.12, 87.62}},
+	{"ncbi-disease", "entity F1", "dev", Computed, "BioBERT", [3]float64{87.18, 85.69, 88.62}},
+	{"bc5cdr-disease", "entity F1", "dev", Computed, "encoder baseline", [3]float64{83.92, 85.46, 86.67}},
+	{"bc5cdr-chem", "entity F1", "dev", Computed, "encoder baseline", [3]float64{93.88, 94.51, 94.73}},
+	{"bc2gm", "entity F1", "dev", Computed, "encoder baseline", [3]float64{76.46, 79.12, 87.62}},
 	{"jnlpba", "entity F1", "", NotFound, "encoder baseline", [3]float64{82.30, 81.31, 80.33}},
 	{"i2b2-2012", "entity F1", "", NotFound, "encoder baseline", [3]float64{0, 80.64, 82.98}},
-	{"mednli", "accuracy", "validation", Computed, "encoder baseline", [3]float64{0, 89.46, 82.41}},
+	{"mednli", "accuracy", "dev", Computed, "encoder baseline", [3]float64{0, 89.46, 82.41}},
 }
 
 // Figures returns all figures of tasks, in the order of the papers' tables.
@@ -77,7 +77,7 @@ func Figures() (fs []Figure) {
 		}
 	}
 	return append(fs, Figure{Paper: MedTuned, Task: "mednli", Model: "Llama-2 (base)", Metric: "accuracy", Value: 37.20,
-		Split: "validation", ValueKnown: Read, SplitKnown: Computed})
+		Split: "dev", ValueKnown: Read, SplitKnown: Computed})
 }
 
 // Of returns the figures of a task on a split. Those whose split is not known are returned for every split; their Split

@@ -27,13 +27,13 @@ func TestOfSplit(t *testing.T) {
 	if got := Of("ncbi-disease", "test"); len(got) != 0 {
 		t.Errorf("figures of the development set for the test set: %+v", got)
 	}
-	if got := Of("ncbi-disease", "devel"); len(got) != 3 || got[0].Value != 87.18 {
+	if got := Of("ncbi-disease", "dev"); len(got) != 3 || got[0].Value != 87.18 {
 		t.Errorf("%+v", got)
 	}
 	if got := Of("jnlpba", "test"); len(got) != 3 || got[0].Split != "" {
 		t.Errorf("%+v", got)
 	}
-	if got := Of("mednli", "validation"); len(got) != 3 {
+	if got := Of("mednli", "dev"); len(got) != 3 {
 		t.Errorf("%+v", got)
 	}
 }
