@@ -284,10 +284,15 @@ func bullet(text string) string {
 var statement = regexp.MustCompile(`(?i)\b(?:answers?|choice|options?|labels?|class(?:es)?|categor(?:y|ies)|relation(?:ship)?s?|` +
 	`conclusion|classification|prediction|output)\s*(?:(?:is|are|would be|should be|must be)\b(?:[ \t]*:)?|[:=])[ \t]*`)
 
-// statements are what follows each introduction, up to the end of the line.
+// statements are what follows each introduction, up to the next one or the end of the line.
 func statements(answer string) (out []string) {
-	for _, at := range statement.FindAllStringIndex(answer, -1) {
-		out = append(out, line(answer[at[1]:]))
+	found := statement.FindAllStringIndex(answer, -1)
+	for i, at := range found {
+		end := len(answer)
+		if i+1 < len(found) {
+			end = found[i+1][0]
+		}
+		out = append(out, line(answer[at[1]:end]))
 	}
 	return out
 }

@@ -11,7 +11,7 @@
 // prefer no reading at all to a guess: an answer that names no label where one is due, or several, is invalid, and an
 // invalid answer is wrong. Letter case, runs of space, quotes, Markdown's asterisks and punctuation at the ends never
 // matter. A statement is what follows "answer", "option", "label", "relation" and the like with "is" or a colon, up to
-// the end of the line: "The answer is no." See [Choice], [Labels.One], [Labels.Many] and [AlignTags].
+// the next one or the end of the line: "The answer is no." See [Choice], [Labels.One], [Labels.Many] and [AlignTags].
 //
 // Not here: BLEU and BERTScore, which neither paper reports, the latter needing a BERT besides; and the marks of a
 // judge, whose means [Bootstrap.Mean] and [Bootstrap.PairedMeans] take.
