@@ -16,25 +16,35 @@ import (
 	"github.com/biolora/biolora/internal/rows"
 )
 
-// typedNER is the converter of tags with whatever types a file has.
-const typedNER = "ner-typed"
-
 const nerFormat = `Files: text of two columns, a token and its tag, apart by a tab (or spaces); an empty line ends a sentence. Tags are
-IOB2: B-TYPE begins an entity, I-TYPE goes on with one of the same type, O is outside; B and I alone will do. Lines of
--DOCSTART- are passed over. This is the form of the corpora in cambridgeltl/MTL-Bioinformatics-2016.
+IOB2: B-TYPE begins an entity, I-TYPE goes on with one of the same type, O is outside. Lines of -DOCSTART- are passed
+over. This is the form of the corpora in cambridgeltl/MTL-Bioinformatics-2016.
 `
 
-const nerExample = `
-	Aspirin	B-Chemical
+const untypedFormat = nerFormat + `B and I without a type will do, too.
+A row: the tokens with spaces between -> a line "token : B", "token : I" or "token : O" for each. Types are left out.
+
+	Folic	B-Chemical
+	acid	I-Chemical
 	helps	O
-	.	O
 `
 
-const untypedFormat = nerFormat + `A row: the tokens with spaces between -> a line "token : B", "token : I" or "token : O" for each. Types are left out.
-` + nerExample
+const typedRow = `A row: the tokens with spaces between -> a line "token : B-TYPE", "token : I-TYPE" or "token : O" for each.
+`
 
-const typedFormat = nerFormat + `A row: the tokens with spaces between -> a line "token : B-TYPE", "token : I-TYPE" or "token : O" for each.
-` + nerExample
+const typedFormat = nerFormat + typedRow + `
+	Folic	B-Chemical
+	acid	I-Chemical
+	helps	O
+`
+
+const i2b2EventsFormat = nerFormat + `Types are PROBLEM, TEST, TREATMENT, CLINICAL_DEPT, EVIDENTIAL and OCCURRENCE, in any letter case. The corpus comes as XML
+(and needs a data use agreement): make columns of its EVENT elements first.
+` + typedRow + `
+	Chest	B-TEST
+	film	I-TEST
+	done	O
+`
 
 // maxLine is the longest line, and maxTokens the longest sentence, of a file of tags.
 const (
@@ -236,8 +246,7 @@ func tagged() (cs []Converter) {
 	for _, name := range []string{"ncbi-disease", "bc5cdr-disease", "bc5cdr-chem", "bc2gm", "jnlpba", "ner"} {
 		cs = append(cs, Converter{Name: name, Format: untypedFormat, items: nerItems(false)})
 	}
-	for _, name := range []string{"i2b2-2012", typedNER} {
-		cs = append(cs, Converter{Name: name, Format: typedFormat, items: nerItems(true)})
-	}
-	return cs
+	return append(cs,
+		Converter{Name: "ner-typed", Format: typedFormat, items: nerItems(true)},
+		Converter{Name: "i2b2-2012", Format: i2b2EventsFormat, items: nerItems(true)})
 }
