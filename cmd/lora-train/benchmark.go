@@ -30,6 +30,7 @@ const (
 	benchLeast    = 16               // tokens of a step
 	benchDecoded  = 16
 	benchPrompt   = 32
+	benchBusy     = 0.5       // programs that ran on average, from which on there is a warning
 	benchUncached = 256 << 20 // bytes of weights that no cache holds
 )
 
@@ -106,6 +107,9 @@ func (b *bench) machine() error {
 		total = ", " + memory.Format(bytes)
 	}
 	b.line("machine", "%s%s", benchmark.CPU(), total)
+	if load, ok := benchmark.Load(); ok && load > benchBusy {
+		b.line("warning", "the machine is busy (a load of %.1f over the last minute): the figures will be too low", load)
+	}
 	b.line("computes", "%s", be.Name())
 	if note := be.Note(); note != "" {
 		b.line("", "%s", note)
@@ -189,7 +193,10 @@ func (b *bench) describe() {
 	} else {
 		b.line("rows", "made up: as long as BioInstruct's, as many labels, in the Alpaca template")
 	}
-	text := fmt.Sprintf("%d a micro-batch, %d micro-batches a step", b.BatchSize, b.Accumulation)
+	text := fmt.Sprintf("%d a micro-batch", b.BatchSize)
+	if b.Accumulation > 1 {
+		text += fmt.Sprintf(", %d micro-batches a step", b.Accumulation)
+	}
 	if b.cut {
 		text += "; fewer than asked for, so that this takes a minute"
 	}

@@ -1,6 +1,7 @@
 package benchmark
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -17,4 +18,14 @@ func CPU() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// Load is how many programs ran at a time over the last minute, on average. Only Linux tells.
+func Load() (load float64, ok bool) {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, false
+	}
+	_, err = fmt.Sscan(string(data), &load)
+	return load, err == nil
 }
