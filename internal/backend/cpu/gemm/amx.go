@@ -128,15 +128,15 @@ func packTilesGo(dst unsafe.Pointer, src operand, rows, k int) {
 	}
 }
 
-// interleaveTiles is interleave for rows in tiles, of the first block of rows.
-func (p *product) interleaveTiles(rows []uint32, wide int) {
-	clear(rows)
+// unpackTiles is unpackRows for rows in tiles, of the first block of rows; they are length dwords long.
+func (p *product) unpackTiles(rows []uint32, length int) {
 	for b := range p.red.blocks {
 		k0, k, _ := p.red.span(b)
 		tiles := p.packed.buf[p.packed.tileBlock(b):]
-		for i := range k / 2 {
-			for r := range p.tiling.m {
-				rows[(k0/2+i)*wide+r] = tiles[i/tileSteps*stepWords+r*tileSteps+i%tileSteps]
+		for r := range p.tiling.m {
+			row := rows[r*length+k0/2:][:k/2]
+			for i := 0; i < len(row); i += tileSteps {
+				copy(row[i:], tiles[i/tileSteps*stepWords+r*tileSteps:][:tileSteps])
 			}
 		}
 	}

@@ -9,7 +9,8 @@
 // the fly, of 32 rows for y = x Wᵀ and of 32 columns for dx = dy W, so one copy (a mapped file) serves both directions
 // and is never read beyond its end.
 //
-// Up to maxFewRows rows, as in decoding, no panels are stored: the weight is multiplied as it is transposed.
+// Up to maxFewRows rows, as in decoding, there are no panels: the weight is multiplied row by row as it is read, so that
+// memory alone is waited for.
 //
 // A weight may be quantised (package quant): panels are then made of its codes and scales, and hold what its values in
 // float32 would give, to the bit. Assembly does so where rows are whole blocks, which they are in all models of the
@@ -19,8 +20,14 @@
 //
 // An element of a product is a sum over blocks, in order; each block is a sum over its steps, in order, from zero, in
 // float32. Where blocks begin depends on the length of the reduction and the step alone. A row of the result therefore
-// has the same bits whatever other rows are in the matrix and whatever the number of threads; avx512f, avx2 and
+// has the same bits whatever other rows are in the matrix, but for few rows, and whatever the number of threads; avx512f, avx2 and
 // neon agree to the bit, too, because each does one fused multiply-add a step.
+//
+// Up to maxFewRows rows times a weight, forward, whose rows are a multiple of dotPlaces long, are summed in another order:
+// in 16 lanes, see dotKernel. All of the above holds among them. Between them and more rows the bits differ, as float32
+// sums of the same products do; what is multiplied is the same. The order of the panels in these products, tried with the
+// transposition in registers, reads nf4 at half the speed and bf16 at 0.8 of it: columns of a row-major weight are many
+// places in memory, and their transposition is most of the work.
 //
 // With [BF16] both operands are rounded to bfloat16, to nearest even, and products are summed in float32. On CPUs
 // without VDPBF16PS, arm64's among them, and where it is slower than float32 (Intel), the rounded operands go through the float32 kernels.
@@ -38,8 +45,7 @@
 // Sums have an order of their own there. A block of the reduction is at most 512 places, in k steps of 32. TDPBF16PS sums
 // a k step's even places in order from zero, and so its odd places, one fused multiply-add each; then it adds the two, and
 // that to the sum of the k steps before. Blocks are added in order, to what is to be added. Denormals are zeros, as operands and as
-// results. The kernels for few rows do the same with vector instructions, so that a row has the same bits as among many,
-// but where a sum comes near 1.2e-38. Small products of float32 run on tiles as well after [Engine.RoundGemm].
+// results. Few rows are those of avx512_bf16. Small products of float32 run on tiles as well after [Engine.RoundGemm].
 //
 // # Measurements
 //
@@ -49,7 +55,7 @@
 // The sizes of amx come from a prototype on a Xeon 6 (2 cores, 48 KiB and 2 MiB of cache each, weights not in a cache, bf16
 // results): 49-61 % of the ceiling of BenchmarkCeiling at 1024 and 2048 rows, both directions, and 20 % more time for
 // float32 results, which it did not store beside the products. The kernels here do, read panels with a stride of 128 bytes
-// instead of 64, and add float32 results and few rows; they have run in an emulator of the instructions (Bochs) alone. Not measured:
+// instead of 64, and add float32 results; they have run in an emulator of the instructions (Bochs) alone. Not measured:
 // their speed, the size from which results go past the caches, and the kernels for few rows.
 package gemm
 

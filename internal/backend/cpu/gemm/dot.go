@@ -10,43 +10,47 @@ import (
 // alone, or this many, those that lack being zeros.
 const maxFewRows = 4
 
-// dotKernel adds to sums, kernels.cols float32 for each row of x, the products of k places of kernels.cols rows of a
-// weight: src, their bytes ld apart; of a quantised one also their scales, lds bytes apart, from place at of a block on.
-// What lies fetch bytes further is fetched. rows is 1, or else x has maxFewRows rows, step by step. The order is that of
-// multiply, and so are the bits.
-type dotKernel func(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+// dotPlaces is what the length of a reduction must be a multiple of: the kernels know no rest.
+const dotPlaces = quant.Block
+
+// dotKernel multiplies n rows of a weight, of k places each: src, their bytes ld apart, and of a quantised one their
+// scales, lds bytes apart. x has rows rows, 1 or maxFewRows, ldx bytes apart, of float32 or bfloat16. A sum has 16 lanes:
+// places l, 16+l, 32+l... in lane l, or pairs of places; at the end 8 lanes are added to 8, 4 to 4, and neighbours twice.
+// sums has kernels.cols float32 for each row of x.
+type dotKernel func(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
 // chooseDot sets p.dot where there is a kernel for few rows and the shape suits it.
 func (p *product) chooseDot() {
-	if p.tiling.tiles != 1 || p.tiling.m > maxFewRows || p.b.place != 1 || p.n < p.e.ker.cols || p.e.ker.dot == nil {
+	if p.tiling.m > maxFewRows || p.b.place != 1 || p.red.k%dotPlaces != 0 || p.e.ker.dot == nil {
 		return
 	}
 	q := quant.None
 	if p.quant != nil {
-		if q = p.quant.Format; p.quant.Cols%quant.Block != 0 {
-			return
-		}
+		q = p.quant.Format
 	}
-	dot, places := p.e.ker.dot(p.b.dtype, q, p.format)
-	if dot != nil && p.red.k%places == 0 && (p.red.blocks == 1 || p.red.block%places == 0) {
-		p.dot = dot
-	}
+	p.dot = p.e.ker.dot(p.b.dtype, q, p.format)
 }
 
-// interleave returns all steps of the packed rows as the dot kernels want them.
-func (p *product) interleave(scratch []uint32) []uint32 {
-	m, wide := p.tiling.m, p.dotRows()
-	rows := grow(scratch, p.red.k/p.red.places*wide)
+// unpackRows returns the packed rows as the dot kernels want them: one after another.
+func (p *product) unpackRows(scratch []uint32) []uint32 {
+	m, length := p.tiling.m, p.red.k/p.red.places
+	rows := grow(scratch, p.dotRows()*length)
+	clear(rows[m*length:])
 	if p.format == tilesBF16 {
-		p.interleaveTiles(rows, wide)
+		p.unpackTiles(rows, length)
 		return rows
 	}
-	for b := range p.red.blocks {
-		k0, _, steps := p.red.span(b)
-		tile := p.packed.buf[p.packed.block(b):]
-		for s := range steps {
-			step := rows[(k0/p.red.places+s)*wide:][:wide]
-			clear(step[copy(step, tile[s*m:][:m]):])
+	for t := range p.tiling.tiles {
+		first, height := p.tiling.row(t), p.tiling.row(t+1)-p.tiling.row(t)
+		for b := range p.red.blocks {
+			k0, _, steps := p.red.span(b)
+			tile := p.packed.buf[p.packed.block(b)+p.tiling.tileAt(t, 0, steps):][:steps*height]
+			for r := range height {
+				row := rows[(first+r)*length+k0/p.red.places:][:steps]
+				for s := range row {
+					row[s] = tile[s*height+r]
+				}
+			}
 		}
 	}
 	return rows
@@ -60,57 +64,41 @@ func (p *product) dotRows() int {
 	return maxFewRows
 }
 
-// dotPanels multiplies by the panels [j0, j1) without packing them, but for the last one where it is not full.
+// dotPanels multiplies by the panels [j0, j1). The rows of the weight are taken four at a time; the last ones, where they
+// are fewer, one by one: the kernels then read that row four times, and the first sum is kept.
 func (p *product) dotPanels(work *worker, j0, j1 int) {
-	cols := p.e.ker.cols
+	const together = 4
 	for j := j0; j < j1; j++ {
-		if (j+1)*cols > p.n {
-			p.packPiece(work, 0, 1, j, j+1)
-			return
+		col := j * p.e.ker.cols
+		n := min(p.e.ker.cols, p.n-col)
+		whole := n / together * together
+		if whole > 0 {
+			p.dotPanel(work, col, whole, 1)
 		}
-		var src codes
-		if p.quant != nil {
-			src = work.codes(p.e.ker, p.quant, j*cols, cols, 0, p.red.k)
-		}
-		for b := range p.red.blocks {
-			p.dotBlock(work, src, j*cols, b)
+		for i := whole; i < n; i++ {
+			p.dotPanel(work, col+i, 1, 0)
 		}
 	}
 }
 
-// dotBlock adds block b of the reduction to the panel that begins with column col of the result.
-func (p *product) dotBlock(work *worker, src codes, col, b int) {
-	m, cols, wide := p.tiling.m, p.e.ker.cols, p.dotRows()
-	k0, k, _ := p.red.span(b)
-	sums := work.sums[:wide*cols]
-	clear(sums)
-	out := unsafe.Pointer(&sums[0])
-	x := unsafe.Pointer(&p.rows[k0/p.red.places*wide])
-	if p.quant != nil {
-		part := src.at(0, k0)
-		first, ld := part.first()
-		fetch := p.fetch(b, ld*k/p.red.k, ld)
-		p.dot(first, ld, part.scales, 4*part.perRow, part.col%quant.Block, fetch, x, m, k, out)
+// dotPanel multiplies by the n rows of the weight from row col on. apart is 0 for a single one.
+func (p *product) dotPanel(work *worker, col, n, apart int) {
+	cols, length := p.e.ker.cols, p.red.k/p.red.places
+	var src, scales unsafe.Pointer
+	var ld, perRow int
+	if p.quant == nil {
+		src, ld = p.b.at(col, 0).p, p.b.lane*p.b.dtype.Size()
 	} else {
-		ld := p.b.lane * p.b.dtype.Size()
-		p.dot(p.b.at(col, k0).p, ld, nil, 0, 0, p.fetch(b, k*p.b.dtype.Size(), ld), x, m, k, out)
+		c := work.codes(p.e.ker, p.quant, col, n, 0, p.red.k)
+		src, ld = c.first()
+		scales, perRow = c.scales, c.perRow
 	}
+	p.dot(src, apart*ld, scales, 4*apart*perRow, unsafe.Pointer(&p.rows[0]), 4*length, p.dotRows(), roundUp(n, 4), p.red.k, unsafe.Pointer(&work.sums[0]))
 	t := tileProduct{c: unsafe.Pointer(&p.c[col]), ldc: p.ldc, alpha: 1}
-	if b > 0 {
-		t.add, t.ldadd = t.c, p.ldc
-	} else if p.add != nil {
+	if p.add != nil {
 		t.add, t.ldadd = unsafe.Pointer(&p.add[col]), p.ldadd
 	}
-	for r := range m {
-		t.finish(r, sums[r*cols:][:cols])
+	for r := range p.tiling.m {
+		t.finish(r, work.sums[r*cols:][:n])
 	}
-}
-
-// fetch returns how far the codes are that are needed next, after those of block b, which are size bytes of each row: the
-// next block's, or the first of the next panel's.
-func (p *product) fetch(b, size, ld int) int {
-	if b < p.red.blocks-1 {
-		return size
-	}
-	return p.e.ker.cols*ld - (ld - size)
 }

@@ -145,7 +145,7 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 	*p = product{e: e, format: x.format, tiling: x.tiling, red: x.red, n: n, packed: x, b: w.operand(forward), quant: w.Quant,
 		c: c, ldc: ldc, add: add, ldadd: ldadd, alpha: 1}
 	if p.chooseDot(); p.dot != nil {
-		e.rows = p.interleave(e.rows)
+		e.rows = p.unpackRows(e.rows)
 		p.rows = e.rows
 	}
 	p.plan(e.pool.Workers())

@@ -414,80 +414,80 @@ func across2Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int,
 //go:noescape
 func nestedScales(dst unsafe.Pointer, n, rows int, codes unsafe.Pointer, first, perRow int, factors, values unsafe.Pointer, offset float32)
 
-// dot512F32F32: adds the products of k places, a multiple of 16, of 32 rows of F32 with one row of x, or 4, F32.
+// dot512F32F32: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F32 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot512F32F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512F32F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512BF16F32: adds the products of k places, a multiple of 32, of 32 rows of F32 with one row of x, or 4, BF16.
+// dot512BF16F32: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F32 with one row of x, or 4, BF16.
 //
 //go:noescape
-func dot512BF16F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512BF16F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot2F32: adds the products of k places, a multiple of 8, of 16 rows of F32 with one row of x, or 4, F32.
+// dot2F32: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F32 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot2F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot2F32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512F32F16: adds the products of k places, a multiple of 16, of 32 rows of F16 with one row of x, or 4, F32.
+// dot512F32F16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot512F32F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512F32F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512BF16F16: adds the products of k places, a multiple of 32, of 32 rows of F16 with one row of x, or 4, BF16.
+// dot512BF16F16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F16 with one row of x, or 4, BF16.
 //
 //go:noescape
-func dot512BF16F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512BF16F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot2F16: adds the products of k places, a multiple of 8, of 16 rows of F16 with one row of x, or 4, F32.
+// dot2F16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot2F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot2F16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512F32BF16: adds the products of k places, a multiple of 32, of 32 rows of BF16 with one row of x, or 4, F32.
+// dot512F32BF16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of BF16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot512F32BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512F32BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512BF16BF16: adds the products of k places, a multiple of 32, of 32 rows of BF16 with one row of x, or 4, BF16.
+// dot512BF16BF16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of BF16 with one row of x, or 4, BF16.
 //
 //go:noescape
-func dot512BF16BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512BF16BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot2BF16: adds the products of k places, a multiple of 8, of 16 rows of BF16 with one row of x, or 4, F32.
+// dot2BF16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of BF16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot2BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot2BF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512F32NF4: adds the products of k places, a multiple of 16, of 32 rows of NF4 with one row of x, or 4, F32.
+// dot512F32NF4: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of NF4 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot512F32NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512F32NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512BF16NF4: adds the products of k places, a multiple of 32, of 32 rows of NF4 with one row of x, or 4, BF16.
+// dot512BF16NF4: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of NF4 with one row of x, or 4, BF16.
 //
 //go:noescape
-func dot512BF16NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512BF16NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot2NF4: adds the products of k places, a multiple of 8, of 16 rows of NF4 with one row of x, or 4, F32.
+// dot2NF4: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of NF4 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot2NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot2NF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512F32Int8: adds the products of k places, a multiple of 16, of 32 rows of Int8 with one row of x, or 4, F32.
+// dot512F32Int8: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of Int8 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot512F32Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512F32Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot512BF16Int8: adds the products of k places, a multiple of 32, of 32 rows of Int8 with one row of x, or 4, BF16.
+// dot512BF16Int8: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of Int8 with one row of x, or 4, BF16.
 //
 //go:noescape
-func dot512BF16Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot512BF16Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dot2Int8: adds the products of k places, a multiple of 8, of 16 rows of Int8 with one row of x, or 4, F32.
+// dot2Int8: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of Int8 with one row of x, or 4, F32.
 //
 //go:noescape
-func dot2Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dot2Int8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
 // round512: rounds n float32, a multiple of 16, to bfloat16 numbers: to nearest even; a NaN stays one.
 //

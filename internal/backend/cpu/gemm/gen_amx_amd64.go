@@ -69,31 +69,6 @@ func tileCeiling(p unsafe.Pointer, n int)
 //go:noescape
 func storeFence()
 
-// dotTilesF32: adds the products of k places, a multiple of 32, of 32 rows of F32 with one row of x, or 4, as TDPBF16PS does.
-//
-//go:noescape
-func dotTilesF32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
-
-// dotTilesF16: adds the products of k places, a multiple of 32, of 32 rows of F16 with one row of x, or 4, as TDPBF16PS does.
-//
-//go:noescape
-func dotTilesF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
-
-// dotTilesBF16: adds the products of k places, a multiple of 32, of 32 rows of BF16 with one row of x, or 4, as TDPBF16PS does.
-//
-//go:noescape
-func dotTilesBF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
-
-// dotTilesNF4: adds the products of k places, a multiple of 32, of 32 rows of NF4 with one row of x, or 4, as TDPBF16PS does.
-//
-//go:noescape
-func dotTilesNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
-
-// dotTilesInt8: adds the products of k places, a multiple of 32, of 32 rows of Int8 with one row of x, or 4, as TDPBF16PS does.
-//
-//go:noescape
-func dotTilesInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
-
 var tileMultipliers = [tileModes]func(t *tileCall){
 	0:                               multiplyTiles,
 	addSums:                         multiplyTilesSums,

@@ -124,30 +124,30 @@ func transposeNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, a
 //go:noescape
 func acrossNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at int, dst unsafe.Pointer, stride, lanes, k int)
 
-// dotNEONF32: adds the products of k places, a multiple of 8, of 16 rows of F32 with one row of x, or 4, F32.
+// dotNEONF32: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F32 with one row of x, or 4, F32.
 //
 //go:noescape
-func dotNEONF32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dotNEONF32(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dotNEONF16: adds the products of k places, a multiple of 8, of 16 rows of F16 with one row of x, or 4, F32.
+// dotNEONF16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of F16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dotNEONF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dotNEONF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dotNEONBF16: adds the products of k places, a multiple of 8, of 16 rows of BF16 with one row of x, or 4, F32.
+// dotNEONBF16: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of BF16 with one row of x, or 4, F32.
 //
 //go:noescape
-func dotNEONBF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dotNEONBF16(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dotNEONNF4: adds the products of k places, a multiple of 16, of 16 rows of NF4 with one row of x, or 4, F32.
+// dotNEONNF4: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of NF4 with one row of x, or 4, F32.
 //
 //go:noescape
-func dotNEONNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dotNEONNF4(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
-// dotNEONInt8: adds the products of k places, a multiple of 16, of 16 rows of Int8 with one row of x, or 4, F32.
+// dotNEONInt8: multiplies n rows, a multiple of 4, of k places, a multiple of 64, of Int8 with one row of x, or 4, F32.
 //
 //go:noescape
-func dotNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds, at, fetch int, x unsafe.Pointer, rows, k int, sums unsafe.Pointer)
+func dotNEONInt8(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
 // roundNEON: rounds n float32, a multiple of 16, to bfloat16 numbers: to nearest even; a NaN stays one.
 //

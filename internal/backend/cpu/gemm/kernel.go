@@ -22,8 +22,8 @@ type kernels struct {
 	unpack func(dst unsafe.Pointer, c codes, forward bool, lanes, k int, f format)
 	scales func(dst unsafe.Pointer, n, rows int, m *quant.Matrix, first, perRow int)
 	// dot returns the kernel that multiplies few rows by cols rows of a right operand of type d, or of format q, without
-	// packing them, and of how many places it takes a multiple; nil where there is none.
-	dot func(d numeric.DType, q quant.Format, f format) (k dotKernel, places int)
+	// packing them; nil where there is none.
+	dot func(d numeric.DType, q quant.Format, f format) dotKernel
 	// multiply computes a tile.
 	multiply func(t *tileProduct, f format)
 	// tiles are for bf16, where the CPU multiplies tiles of it; nil where not.

@@ -173,22 +173,20 @@ func (d *dots) of(t numeric.DType, q quant.Format) dotKernel {
 	return d.plain[t]
 }
 
-func dotAVX512(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+func dotAVX512(d numeric.DType, q quant.Format, f format) dotKernel {
 	switch {
 	case f == pairsBF16:
-		return dotPairs.of(d, q), 32
+		return dotPairs.of(d, q)
 	case f == roundedF32 && d != numeric.BF16: // nothing rounds what is not stored
-		return nil, 0
-	case d == numeric.BF16:
-		return dotF32.of(d, q), 32
+		return nil
 	default:
-		return dotF32.of(d, q), 16
+		return dotF32.of(d, q)
 	}
 }
 
-func dotAVX2(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+func dotAVX2(d numeric.DType, q quant.Format, f format) dotKernel {
 	if f == roundedF32 && d != numeric.BF16 {
-		return nil, 0
+		return nil
 	}
-	return dot2.of(d, q), 8
+	return dot2.of(d, q)
 }

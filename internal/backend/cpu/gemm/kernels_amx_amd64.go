@@ -17,15 +17,11 @@ var amxKernels = func() kernels {
 	return k
 }()
 
-// dotTiles have the bits of products on tiles.
-var dotTiles = dots{
-	[...]dotKernel{numeric.F32: dotTilesF32, numeric.F16: dotTilesF16, numeric.BF16: dotTilesBF16},
-	[...]dotKernel{quant.NF4: dotTilesNF4, quant.Int8: dotTilesInt8},
-}
-
-func dotAMX(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+// dotAMX returns avx512_bf16's kernels for bf16: few rows wait for memory, not for the slower instruction, which all CPUs
+// with AMX have.
+func dotAMX(d numeric.DType, q quant.Format, f format) dotKernel {
 	if f == tilesBF16 {
-		return dotTiles.of(d, q), tilePlaces
+		return dotPairs.of(d, q)
 	}
 	return dotAVX512(d, q, f)
 }

@@ -94,13 +94,13 @@ var (
 	quantDotsNEON = [...]dotKernel{quant.NF4: dotNEONNF4, quant.Int8: dotNEONInt8}
 )
 
-func dotNEON(d numeric.DType, q quant.Format, f format) (dotKernel, int) {
+func dotNEON(d numeric.DType, q quant.Format, f format) dotKernel {
 	switch {
 	case f == roundedF32 && d != numeric.BF16: // nothing rounds what is not stored
-		return nil, 0
+		return nil
 	case q != quant.None:
-		return quantDotsNEON[q], 16
+		return quantDotsNEON[q]
 	default:
-		return dotsNEON[d], 8
+		return dotsNEON[d]
 	}
 }

@@ -49,6 +49,7 @@ var (
 	FMIN  = Three{op{"FMIN.S4", 0x4ea0f400}}
 	FCMEQ = Three{op{"FCMEQ.S4", 0x4e20e400}}
 	FCMGT = Three{op{"FCMGT.S4", 0x6ea0e400}} // the second source is greater
+	FADDP = Three{op{"FADDP.S4", 0x6e20d400}} // neighbours, those of the second source first
 	FADDD = Three{op{"FADD.D2", 0x4e60d400}}
 	FMULD = Three{op{"FMUL.D2", 0x6e60dc00}}
 	USHL  = Three{op{"USHL.B16", 0x6e204400}} // bytes of the second source to the left, or to the right by negative ones

@@ -30,6 +30,7 @@ func TestEncodings(t *testing.T) {
 		{FMIN.On(21, 9, 30), "4eb5f53e"},
 		{FCMEQ.On(21, 9, 30), "4e35e53e"},
 		{FCMGT.On(21, 9, 30), "6eb5e53e"},
+		{FADDP.On(21, 9, 30), "6e35d53e"},
 		{FADDD.On(21, 9, 30), "4e75d53e"},
 		{FMULD.On(21, 9, 30), "6e75dd3e"},
 		{USHL.On(21, 9, 30), "6e35453e"},

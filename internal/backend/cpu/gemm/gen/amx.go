@@ -100,9 +100,6 @@ func generateAMX() (code, decl []byte, err error) {
 	a.begin("waits until what was stored past the caches can be seen.", "storeFence", "", 0)
 	a.op("SFENCE")
 	a.op("RET")
-	for _, s := range sources() {
-		a.dotTiles(s)
-	}
 	a.tileConstants()
 	fmt.Fprintf(&a.decl, "\nvar tileMultipliers = [tileModes]func(t *tileCall){\n")
 	for f := range tileModes {

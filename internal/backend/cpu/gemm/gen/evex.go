@@ -14,23 +14,6 @@ func evex(op byte, prefix, dst, src1, src2 int) string {
 	return fmt.Sprintf("LONG $0x%02x%02x%02x62; WORD $0x%02x%02x", p2, p1, p0, modrm, op)
 }
 
-// evexBroadcast is evex with a dword at disp(BX), broadcast, in place of the last register. disp is a multiple of 4 below
-// 512.
-func evexBroadcast(op byte, prefix, dst, src1, disp int) string {
-	const bx = 3
-	inverted := func(r, bit, to int) byte { return byte(^r >> bit & 1 << to) }
-	p0 := 2 | 0x60 | inverted(dst, 3, 7) | inverted(dst, 4, 4)
-	p1 := byte(^src1&15)<<3 | 4 | byte(prefix)
-	p2 := 0x50 | inverted(src1, 4, 3)
-	modrm := byte(0x40 | dst&7<<3 | bx)
-	return fmt.Sprintf("LONG $0x%02x%02x%02x62; WORD $0x%02x%02x; BYTE $0x%02x", p2, p1, p0, modrm, op, disp/4)
-}
-
-// dotPairsOf adds the products of the pairs of a register and the pair at disp(BX) to dst.
-func (a *assembler) dotPairsOf(src, disp, dst int) {
-	a.op("%s // VDPBF16PS.BCST %d(BX), Z%d, Z%d", evexBroadcast(0x52, 2, dst, src, disp), disp, src, dst)
-}
-
 // dotPairs adds the products of the pairs of two registers to dst.
 func (a *assembler) dotPairs(src2, src1, dst int) {
 	a.op("%s // VDPBF16PS Z%d, Z%d, Z%d", evex(0x52, 2, dst, src1, src2), src2, src1, dst)

@@ -43,18 +43,3 @@ func TestEVEX(t *testing.T) {
 		}
 	}
 }
-
-func TestEVEXBroadcast(t *testing.T) {
-	for _, c := range []struct {
-		dst, src1, disp int
-		want            string
-	}{
-		{16, 0, 0, "LONG $0x587ee262; WORD $0x4352; BYTE $0x00"},
-		{16, 15, 60, "LONG $0x5806e262; WORD $0x4352; BYTE $0x0f"},
-		{9, 20, 4, "LONG $0x505e7262; WORD $0x4b52; BYTE $0x01"},
-	} {
-		if got := evexBroadcast(0x52, 2, c.dst, c.src1, c.disp); got != c.want {
-			t.Errorf("%d(BX), Z%d, Z%d: %s, want %s", c.disp, c.src1, c.dst, got, c.want)
-		}
-	}
-}

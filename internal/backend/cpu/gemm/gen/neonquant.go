@@ -153,86 +153,122 @@ func (a *assembler) unpackAcrossNEON(q quantised) {
 	a.op("RET")
 }
 
-// dotNEON multiplies 16 rows, four at a time: 8 places of each, or 16 of codes.
+// dotNEON keeps the 16 lanes of a sum in four registers. With one row of x two rows of the weight are multiplied
+// together, with several one row and two rows of x: 8 chains of sums.
 func (a *assembler) dotNEON(s source) {
-	places, registers := 8, 2
-	if s.quantised() {
-		places, registers = 16, 4
-	}
-	a.begin(fmt.Sprintf("adds the products of k places, a multiple of %d, of 16 rows of %s with one row of x, or %d, F32.", places, s.name, together),
-		"dotNEON"+s.name, dotParams, 80)
-	for i, arg := range []string{"src+0", "ld+8", "scales+16", "lds+24", "at+32", "fetch+40", "x+48", "rows+56", "k+64"} {
+	a.begin(fmt.Sprintf("multiplies n rows, a multiple of 4, of k places, a multiple of %d, of %s with one row of x, or %d, F32.",
+		dotPlaces, s.name, together), "dotNEON"+s.name, dotParams, dotParamsSize)
+	for i, arg := range []string{"src+0", "ld+8", "scales+16", "lds+24", "x+32", "ldx+40", "rows+48", "n+56", "k+64", "sums+72"} {
 		a.op("MOVD %s(FP), R%d", arg, i)
 	}
 	a.bookNEON(s.quant)
-	a.label("groups")
-	a.shiftCodesNEON(s.quant)
-	a.op("MOVD R0, R10")
-	a.op("MOVD R2, R11")
-	a.op("MOVD sums+72(FP), R12")
-	a.op("MOVD $4, R14")
-	a.label("rows")
-	for r := range 4 {
-		a.op("ADD R5, R10, R13")
-		a.op("PRFM (R13), PLDL2KEEP")
-		switch {
-		case s.quantised():
-			a.valuesNEON(s.quant, "R10", "R11", 4*r)
-			a.op("ADD R3, R11")
-		case s.plain == f32:
-			a.op("FLDPQ (R10), (F%d, F%d)", 2*r, 2*r+1)
-		default:
-			a.op("FMOVQ (R10), F31")
-			a.widenNEON(s.plain, 31, 2*r, 2*r+1)
-		}
-		a.op("ADD R1, R10")
-	}
-	for i := range registers {
-		a.transpose4(i, registers+i, 2*registers+i, 3*registers+i, 16)
-	}
-	weight := func(step int) int { return step%4*registers + step/4 }
-	const x, sum = 16, 20
-	a.op("CMP $1, R7")
+	a.op("CMP $1, R6")
 	a.op("BNE several")
-	a.op("FMOVQ (R12), F%d", sum)
-	for i := 0; i < places/4; i += 2 {
-		a.op("FLDPQ %d(R6), (F%d, F%d)", 16*i, x+i, x+i+1)
-	}
-	for step := range places {
-		a.op("%s", neon.FMLALane(x+step/4, step%4, weight(step), sum))
-	}
-	a.op("FMOVQ F%d, (R12)", sum)
-	a.op("B summed")
+	a.dotRowsNEON(s, "one", 1, 2)
+	a.op("RET")
 	a.label("several")
-	for r := range together {
-		a.op("FMOVQ %d(R12), F%d", 4*colsNEON*r, sum+r)
+	a.op("MOVD R0, R19")
+	a.op("MOVD R2, R20")
+	a.op("MOVD R7, R21")
+	a.op("MOVD R9, R22")
+	a.dotRowsNEON(s, "first", 2, 1)
+	a.op("MOVD R19, R0")
+	a.op("MOVD R20, R2")
+	a.op("MOVD R21, R7")
+	a.op("ADD $%d, R22, R9", 2*4*colsNEON)
+	a.op("ADD R5<<1, R4")
+	a.dotRowsNEON(s, "second", 2, 1)
+	a.op("RET")
+}
+
+// dotRowsNEON multiplies the R7 rows of the weight by rows rows of x, group rows of the weight together.
+func (a *assembler) dotRowsNEON(s source, label string, rows, group int) {
+	const w, x = 8, 12
+	a.label(label + "Group")
+	for i := range 4 * rows * group {
+		a.op("VEOR V%d.B16, V%d.B16, V%d.B16", i, i, i)
 	}
-	for step := range places {
-		a.op("FMOVQ %d(R6), F%d", 16*step, x+step%4)
-		for r := range together {
-			a.op("%s", neon.FMLALane(x+step%4, r, weight(step), sum+r))
+	a.op("MOVD R0, R10")       // codes
+	a.op("ADD R1<<2, R0, R11") // what is fetched
+	a.op("MOVD R2, R12")       // scales
+	a.op("MOVD R4, R13")       // x
+	a.op("MOVD R8, R14")
+	a.label(label)
+	for g := range group {
+		code, fetch, scale := "R10", "R11", "R12"
+		if g > 0 {
+			code, scale = "R15", "R17"
+			a.op("ADD R1, R10, R15")
+			a.op("ADD R1, R11, R23")
+			a.op("ADD R3, R12, R17")
+			fetch = "R23"
+		}
+		for line := 0; line < s.bytes(dotPlaces); line += 64 {
+			a.op("PRFM %d(%s), PLDL1KEEP", line, fetch)
+		}
+		for v := range dotPlaces / 16 {
+			a.sixteenNEON(s, v, code, scale, w)
+			for r := range rows {
+				from := "R13"
+				if r > 0 {
+					a.op("ADD R5, R13, R24")
+					from = "R24"
+				}
+				a.op("FLDPQ %d(%s), (F%d, F%d)", 64*v, from, x, x+1)
+				a.op("FLDPQ %d(%s), (F%d, F%d)", 64*v+32, from, x+2, x+3)
+				for q := range 4 {
+					a.op("VFMLA V%d.S4, V%d.S4, V%d.S4", w+q, x+q, 4*(r*group+g)+q)
+				}
+			}
 		}
 	}
-	for r := range together {
-		a.op("FMOVQ F%d, %d(R12)", sum+r, 4*colsNEON*r)
-	}
-	a.label("summed")
-	a.op("ADD $16, R12")
-	a.op("SUBS $1, R14")
-	a.op("BNE rows")
-	a.op("MOVD $%d, R13", 4*places)
-	a.op("MOVD $%d, R14", 4*places*together)
-	a.op("CMP $1, R7")
-	a.op("CSEL EQ, R13, R14, R13")
-	a.op("ADD R13, R6")
+	a.op("ADD $%d, R10", s.bytes(dotPlaces))
+	a.op("ADD $%d, R11", s.bytes(dotPlaces))
 	if s.quantised() {
-		a.advanceNEON(s.quant)
-	} else {
-		a.op("ADD $%d, R0", places*s.plain.size)
+		a.op("ADD $4, R12")
 	}
-	a.op("SUBS $%d, R8", places)
-	a.op("BGT groups")
-	a.op("RET")
+	a.op("ADD $%d, R13", 4*dotPlaces)
+	a.op("SUBS $%d, R14", dotPlaces)
+	a.op("BGT %s", label)
+	for r := range rows {
+		for g := range group {
+			v := 4 * (r*group + g)
+			for _, sum := range [][3]int{{v, v + 2, v}, {v + 1, v + 3, v + 1}, {v, v + 1, v}} { // 16 lanes to 8, to 4
+				a.op("%s", neon.FADD.On(sum[1], sum[0], sum[2]))
+			}
+			a.op("%s", neon.FADDP.On(v, v, v))
+			a.op("%s", neon.FADDP.On(v, v, v))
+			a.op("FMOVS F%d, %d(R9)", v, 4*(r*colsNEON+g))
+		}
+	}
+	a.op("ADD $%d, R9", 4*group)
+	for range group {
+		a.op("ADD R1, R0")
+		a.op("ADD R3, R2")
+	}
+	a.op("SUBS $%d, R7", group)
+	a.op("BGT %sGroup", label)
+}
+
+// sixteenNEON reads 16 places, the v-th of a block, to four registers from w on.
+func (a *assembler) sixteenNEON(s source, v int, code, scale string, w int) {
+	at := "R16"
+	switch {
+	case s.quant.bits == 4:
+		a.op("VMOVI $%d, V%d.B16", []int{0, 252}[v/2], shiftNEON) // the upper halves of the bytes hold the later places
+		a.op("ADD $%d, %s, R16", 16*(v%2), code)
+		a.valuesNEON(s.quant, at, scale, w)
+	case s.quantised():
+		a.op("ADD $%d, %s, R16", 16*v, code)
+		a.valuesNEON(s.quant, at, scale, w)
+	case s.plain == f32:
+		a.op("FLDPQ %d(%s), (F%d, F%d)", 64*v, code, w, w+1)
+		a.op("FLDPQ %d(%s), (F%d, F%d)", 64*v+32, code, w+2, w+3)
+	default:
+		a.op("FLDPQ %d(%s), (F16, F17)", 32*v, code)
+		a.widenNEON(s.plain, 16, w, w+1)
+		a.widenNEON(s.plain, 17, w+2, w+3)
+	}
 }
 
 // planes writes the code book of nf4 byte by byte: the lowest of all values first.
