@@ -5,6 +5,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/stream"
 )
 
 // OpenOn is Open on a given backend, for tests.
@@ -46,3 +47,6 @@ func (m *Model) PlanWith(o Options, l Load) (Memory, error) {
 	m.opts = o
 	return m.Plan(l)
 }
+
+// Parts are the weights that can be streamed.
+func (m *Model) Parts() []stream.Part { return m.parts() }

@@ -88,15 +88,12 @@ func sizes(parts []stream.Part) (bytes []int64, pinned []bool, total int64) {
 
 // streams decides whether weights are streamed: they are where they have no room beside a run that takes r.
 func (m *Model) streams(r *Memory) bool {
-	switch m.opts.Stream {
-	case "always":
-		return true
-	case "never":
+	_, _, total := sizes(m.parts())
+	if total == 0 || m.opts.Stream == "never" {
 		return false
 	}
-	_, _, total := sizes(m.parts())
 	limit, _, ok := m.free(r)
-	return ok && r.Peak+total > limit
+	return m.opts.Stream == "always" || ok && r.Peak+total > limit
 }
 
 // planStream is Plan for weights that are streamed, where a run that keeps nothing for its backward pass takes least. So

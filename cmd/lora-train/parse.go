@@ -62,6 +62,7 @@ func defaults() Settings {
 		Base:             "none",
 		Device:           "auto",
 		ActivationPolicy: "auto",
+		Stream:           "auto",
 
 		ValSetSize:         t.ValSetSize,
 		NoShuffle:          !t.Shuffle,
@@ -87,7 +88,7 @@ func defaults() Settings {
 }
 
 // withDemo are the flags that may stand beside the demo: where it goes and how it is computed.
-var withDemo = []string{"out", "overwrite", "compute", "base", "device", "threads", "cpu_features", "activation_policy", "memory_limit"}
+var withDemo = []string{"out", "overwrite", "compute", "base", "device", "threads", "cpu_features", "activation_policy", "memory_limit", "stream"}
 
 // parse resolves a command line: flags win over the configuration file, it wins over the preset, and that over the
 // defaults. Help goes to stdout.

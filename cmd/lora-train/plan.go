@@ -51,6 +51,9 @@ func planTable(w io.Writer, p *train.Plan, backend string) {
 	fmt.Fprintf(w, "%-12s at most %s tokens, %s of them with a label; rows of up to %s tokens\n", "micro-batch",
 		visible.Count(int64(l.Rows)), visible.Count(int64(l.Selected)), visible.Count(int64(l.Keys)))
 	line("weights", m.Mapped, "in mapped files: the system's pages, not counted below")
+	if m.Stream != nil {
+		line("streaming", m.Stream.Bytes, "%s", report.Streaming(m.Stream))
+	}
 	line("program", m.Program, "with tokenizer and data")
 	line("adapter", m.Adapter, "values and gradients of %s parameters", visible.Count(p.TrainableParameters))
 	line("optimizer", m.Optimizer, "AdamW's moments")
@@ -58,7 +61,11 @@ func planTable(w io.Writer, p *train.Plan, backend string) {
 	line("scratch", m.Scratch, "")
 	line("saving", m.Extra, "the adapter while it is written, and the best one so far if it is kept")
 	line("peak", m.Peak, "%s", report.Limited(&p.Memory))
-	fmt.Fprintf(w, "%-12s %10s  on %s, by a calibration\n", "a step", duration(p.StepSeconds), backend)
+	calibrated := "on " + backend + ", by a calibration"
+	if m.Stream != nil {
+		calibrated += "; more where the disk is slower"
+	}
+	fmt.Fprintf(w, "%-12s %10s  %s\n", "a step", duration(p.StepSeconds), calibrated)
 	fmt.Fprintf(w, "%-12s %10s  for %s steps, evaluations and saving apart\n", "the run", duration(p.StepSeconds*float64(p.Steps)), visible.Count(int64(p.Steps)))
 }
 

@@ -134,7 +134,7 @@ func (s *session) openModel(ctx context.Context) (err error) {
 func (s *session) modelOptions() model.Options {
 	return model.Options{
 		Compute: s.Compute, Device: s.Device, Threads: s.Threads, CPUFeatures: s.CPUFeatures, Activations: s.ActivationPolicy,
-		MemoryLimit: s.memoryLimit(), Base: s.Base, VerifyBase: s.VerifyBase, CacheDir: s.CacheDir, Profile: s.watch,
+		MemoryLimit: s.memoryLimit(), Stream: s.Stream, Base: s.Base, VerifyBase: s.VerifyBase, CacheDir: s.CacheDir, Profile: s.watch,
 	}
 }
 
@@ -223,6 +223,7 @@ func (s *session) fit(ctx context.Context, kept *keeper, log io.Writer) (*train.
 	info := report.Run{
 		Model: s.Model, Data: s.Data, Adapter: adapted(s.adapter), Start: s.Adapter, Output: s.out.path,
 		Backend: s.model.BackendName(), Compute: s.model.Compute(), Note: s.model.Note(), Warnings: s.warnings,
+		Streamed: s.model.Streamed,
 	}
 	drawn := report.New(s.stderr, report.StyleOf(s.stderr), info)
 	defer drawn.Close()

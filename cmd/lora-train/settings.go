@@ -67,7 +67,8 @@ type Settings struct {
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
 	CPUFeatures        string     `name:"cpu-features" group:"Machine" placeholder:"NAME" help:"Instructions to use: ${cpuFeatures}. Without it: the best that this CPU has."`
 	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|some:N|all" help:"How many layers keep what their backward pass reads: all, none (they compute it again), the last N, or as many as the memory allows. Never changes a result."`
-	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count. Without it: what is free."`
+	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count unless they are streamed. Without it: what is free."`
+	Stream             string     `name:"stream" group:"Machine" placeholder:"auto|always|never" help:"Read weights from the disk ahead of their use and drop them after it, layer by layer; micro-batches of a step then pass through a layer together, as many as memory allows. auto: where they have no room in what is free. --memory-limit then counts their pages too. Never changes a result."`
 	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted or quantised first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 }
 
@@ -117,6 +118,7 @@ var choices = map[string][]string{
 	"compute":           {"auto", "f32", "bf16"},
 	"device":            {"auto", "cpu"},
 	"init_lora_weights": {"true", "kaiming", "gaussian", "false"},
+	"stream":            {"auto", "always", "never"},
 	"lr_scheduler_type": {"constant", "constant_with_warmup", "linear", "cosine"},
 }
 

@@ -34,3 +34,23 @@ func Limited(m *model.Memory) string {
 	}
 	return text
 }
+
+// Streaming says what of the weights stays in memory, and what a step reads from the disk.
+func Streaming(s *model.Streaming) string {
+	text := fmt.Sprintf("%d of %d layers stay in memory; about %s read a step", s.Stays, s.Layers, gigabytes(s.Read))
+	if s.Batches > 1 {
+		text += fmt.Sprintf("; %d micro-batches pass through a layer together", s.Batches)
+	}
+	return text
+}
+
+// streamed says what was read in the first step. The rate is the disk's only where nothing was in the system's cache.
+func streamed(s model.StreamStats) string {
+	text := fmt.Sprintf("%s of weights read so far", gigabytes(s.Read))
+	if s.Reading > 0 {
+		text += fmt.Sprintf(", %s a second while reading", gigabytes(int64(float64(s.Read)/s.Reading.Seconds())))
+	}
+	return text + fmt.Sprintf("; waited %.1f s for them", s.Waiting.Seconds())
+}
+
+func gigabytes(n int64) string { return fmt.Sprintf("%.2f GB", float64(n)/1e9) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/train"
 )
 
@@ -50,6 +51,8 @@ type Run struct {
 	Start    string   // the adapter it starts from; empty for a fresh one
 	Output   string   // the output directory
 	Warnings []string // beside the plan's
+
+	Streamed func() (model.StreamStats, bool) // what was read of weights that are streamed; may be nil
 }
 
 // Report draws one run on one writer. It is a train.Hook.
@@ -120,6 +123,9 @@ func (r *Report) summary() {
 	if m := &p.Memory; m.Peak > 0 {
 		r.line("memory", "%s %s", memory.Format(m.Peak), Limited(m))
 		r.line("", "%s", Keeping(m))
+		if m.Stream != nil {
+			r.line("", "streams %s from disk: %s", gigabytes(m.Stream.Bytes), Streaming(m.Stream))
+		}
 	}
 	r.line("output", "%s", r.run.Output)
 	for _, warning := range append(append([]string(nil), r.run.Warnings...), p.Warnings...) {
@@ -131,6 +137,9 @@ func (r *Report) summary() {
 func (r *Report) Step(e train.StepEvent) error {
 	r.tokens += e.Tokens
 	r.seconds += e.Seconds
+	if e.Step == 1 {
+		r.streamed()
+	}
 	if r.bar != nil {
 		r.bar.Describe(fmt.Sprintf("loss %.4f  lr %.2e  %s tok/s", e.Loss, e.LR, r.rate()))
 		_ = r.bar.Set(e.Step) // what cannot be drawn does not stop a run
@@ -164,16 +173,31 @@ func (r *Report) left(step int) time.Duration {
 	return (perStep * time.Duration(max(0, r.plan.Steps-step))).Round(time.Second)
 }
 
-// Eval writes a line, above the bar.
+// Eval writes a line.
 func (r *Report) Eval(e train.EvalEvent) error {
+	r.above(fmt.Sprintf("evaluation at step %d: loss %.4f, perplexity %.4g", e.Step, e.EvalLoss, e.Perplexity))
+	return nil
+}
+
+// streamed says what the disk is like, where weights are streamed.
+func (r *Report) streamed() {
+	if r.run.Streamed == nil {
+		return
+	}
+	if s, ok := r.run.Streamed(); ok {
+		r.above("streaming: " + streamed(s))
+	}
+}
+
+// above writes a line, above the bar.
+func (r *Report) above(line string) {
 	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.Clear()
 	}
-	fmt.Fprintf(r.w, "evaluation at step %d: loss %.4f, perplexity %.4g\n", e.Step, e.EvalLoss, e.Perplexity)
+	fmt.Fprintln(r.w, line)
 	if r.bar != nil && !r.bar.IsFinished() {
 		_ = r.bar.RenderBlank()
 	}
-	return nil
 }
 
 // End leaves the bar behind.
