@@ -50,3 +50,9 @@ func (m *Model) PlanWith(o Options, l Load) (Memory, error) {
 
 // Parts are the weights that can be streamed.
 func (m *Model) Parts() []stream.Part { return m.parts() }
+
+// SetPace says how fast machine and disk are, as if measured: s for each row in any part of a step, disk in bytes a
+// second.
+func (m *Model) SetPace(s, disk float64) {
+	m.pace = &pace{Speed{Forward: s, Again: s, Backward: s, Head: s}, disk}
+}

@@ -100,8 +100,21 @@ const (
 
 // Plan finds what a run takes, and decides how many layers keep what their backward pass reads: what Options.Activations
 // says or, with "auto", as many as the memory has room for. It never changes a result. Beside Options.MemoryLimit the
-// room is what is free; where the mapped weights fit into that as well, room is left for them.
+// room is what is free; where the mapped weights fit into that as well, room is left for them. Where they are streamed
+// it measures the machine once, which takes a second or two and leaves sums of gradients zero.
 func (m *Model) Plan(l Load) (Memory, error) {
+	r, err := m.plan(l)
+	if err != nil || r.Stream == nil || m.pace != nil {
+		return r, err
+	}
+	if m.pace, err = m.measurePace(l); err != nil {
+		return r, err
+	}
+	return m.plan(l)
+}
+
+// plan is Plan without measuring.
+func (m *Model) plan(l Load) (Memory, error) {
 	p, err := parsePolicy(m.opts.Activations)
 	if err != nil {
 		return Memory{}, err
@@ -138,10 +151,10 @@ func (m *Memory) limitedAs(least *Memory) {
 	m.Least, m.Limit, m.From, m.Given = least.Peak, least.Limit, least.From, least.Given
 }
 
-// Reserve is Plan, and allocates what the run will need, so that nothing grows later. It fails where
+// Reserve is Plan, but that it measures nothing, and allocates what the run will need, so that nothing grows later. It fails where
 // Options.MemoryLimit cannot be kept.
 func (m *Model) Reserve(l Load) (Memory, error) {
-	p, err := m.Plan(l)
+	p, err := m.plan(l)
 	if err != nil {
 		return p, err
 	}

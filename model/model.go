@@ -85,6 +85,7 @@ type Model struct {
 	layerBytes     [][][]byte // of each layer's matrices
 	tables         [][]byte   // of the embeddings and, unless it is the same, the head
 	stream         *stream.Stream
+	pace           *pace // once it is measured
 	outer          *exec.Arena
 	training, eval *graph
 	generating     *graph

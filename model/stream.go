@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/biolora/biolora/internal/mmap"
@@ -96,34 +97,82 @@ func (m *Model) streams(r *Memory) bool {
 	return m.opts.Stream == "always" || ok && r.Peak+total > limit
 }
 
-// planStream is Plan for weights that are streamed, where a run that keeps nothing for its backward pass takes least. So
-// many micro-batches of a window pass through the layers together that it reads as little as it can: each takes
-// memory that weights then do not have. With "auto" the layers keep nothing, which leaves most to the weights.
-func (m *Model) planStream(l Load, p policy, least Memory) (Memory, error) {
-	kept := min(p.kept, least.Layers)
-	one, err := m.measure(l, shape{kept, 1, 1}, least.Program)
+// pace is how fast the machine computes and its disk is.
+type pace struct {
+	speed Speed
+	disk  float64 // bytes a second
+}
+
+// measurePace calibrates on the micro-batches of l, and reads the measured layer from the disk.
+func (m *Model) measurePace(l Load) (*pace, error) {
+	ctx := context.Background()
+	part := m.parts()[m.measuredLayer().Index]
+	for _, r := range part.Ranges {
+		mmap.Drop(r)
+	}
+	s := stream.New([]stream.Part{part}, 0)
+	s.Begin([]int{0})
+	err := s.Use(ctx, 0)
+	read := s.Stats()
+	s.Close()
 	if err != nil {
-		return one, err
+		return nil, err
+	}
+	speed, err := m.Calibrate(ctx, l.Rows, l.Keys)
+	return &pace{speed, float64(read.Read) / max(read.Reading.Seconds(), 1e-9)}, err
+}
+
+// seconds is how long so many micro-batches of a window take, computing and reading at the same time.
+func (p *pace) seconds(l Load, batches int, read int64, r Memory, layers int) float64 {
+	return max(float64(batches)*p.speed.Seconds(r, layers, float64(l.Rows), float64(l.Selected)), float64(read)/p.disk)
+}
+
+// planStream is Plan for weights that are streamed, where a run that keeps nothing for its backward pass takes least.
+// Memory is for three things: for weights, of which less is read then; for micro-batches that pass through the layers
+// together, so that weights are read for all of them at once; and with "auto" for what layers keep, so that less is
+// computed again. What makes a window shortest is chosen, by the pace of the machine; where that is not known, what
+// reads least, and nothing is kept.
+func (m *Model) planStream(l Load, p policy, least Memory) (Memory, error) {
+	base, err := m.measure(l, shape{0, 1, 1}, least.Program)
+	if err != nil {
+		return base, err
 	}
 	limit := least.Limit
 	if room, _, ok := m.free(&least); ok {
 		limit = min(limit, room)
 	}
 	bytes, pinned, total := sizes(m.parts())
-	s := Streaming{Bytes: total, Layers: len(m.layers), Evals: 1}
-	layer, tables := slices.Max(bytes[:s.Layers]), bytes[s.Layers]
+	all := Streaming{Bytes: total, Layers: len(m.layers), Evals: 1}
+	layer, tables := slices.Max(bytes[:all.Layers]), bytes[all.Layers]
 	if l.EvalRows > 0 {
-		s.Evals = int(max(1, min(int64(l.EvalBatches), layer/m.evalBytes(l))))
+		all.Evals = int(max(1, min(int64(l.EvalBatches), layer/m.evalBytes(l))))
 	}
 	window, more, order := max(1, l.Batches), m.batchBytes(l)+m.rowsBytes(l), m.order(true)
-	for n := 1; n <= window; n++ {
-		peak := one.Peak + int64(n-1)*more
-		c := s
-		c.Batches, c.Passes = n, (window+n-1)/n
-		c.Room = max(tables+2*layer, limit-peak-peak/spare-margin) // a layer is in use, one is being read
-		c.Read = int64(c.Passes) * stream.Reads(bytes, pinned, order, c.Room)
-		if n == 1 || c.Read < s.Read && peak <= least.Limit {
-			s = c
+	from := min(p.kept, base.Layers)
+	to := from
+	if p.auto && m.pace != nil {
+		to = base.Layers
+	}
+	var s Streaming
+	var kept int
+	best := math.Inf(1)
+	for keep := from; keep <= to; keep++ {
+		for n := 1; n <= window; n++ {
+			peak := base.Peak + int64(n-1)*more + int64(n)*int64(keep)*base.Each
+			if peak > least.Limit && s.Batches > 0 {
+				break
+			}
+			c := all
+			c.Batches, c.Passes = n, (window+n-1)/n
+			c.Room = max(tables+2*layer, limit-peak-peak/spare-margin) // a layer is in use, one is being read
+			c.Read = int64(c.Passes) * stream.Reads(bytes, pinned, order, c.Room)
+			cost := float64(c.Read)
+			if m.pace != nil {
+				cost = m.pace.seconds(l, window, c.Read, Memory{Layers: base.Layers, Kept: keep}, all.Layers)
+			}
+			if s.Batches == 0 || cost < clearly*best {
+				s, kept, best = c, keep, cost
+			}
 		}
 	}
 	s.Stays = int(min(int64(s.Layers), (s.Room-tables)/max(1, layer)))
@@ -132,6 +181,9 @@ func (m *Model) planStream(l Load, p policy, least Memory) (Memory, error) {
 	r.Stream = &s
 	return r, err
 }
+
+// clearly is the factor from which on a plan is the better one: what is saved must be worth its memory.
+const clearly = 0.99
 
 // margin is what is left free beside a share: pages of which a part uses some bytes only, and what the kernel reads
 // ahead of its own accord.

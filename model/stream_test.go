@@ -134,6 +134,32 @@ func TestStreamWhen(t *testing.T) {
 	}
 }
 
+// A slow disk gives memory to micro-batches that pass through the layers together, a slow machine to what layers keep.
+func TestStreamPlan(t *testing.T) {
+	d := decoder{layers: 5, vocab: 40, adapted: []string{"q_proj"}, compute: "f32", hidden: 12}
+	config := map[string]any{"vocab_size": 40, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 5,
+		"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "tie_word_embeddings": false}
+	d.dir = writeModel(t, tinyConfig(config), randomTensors(rand.New(rand.NewPCG(1, 1)), 12, 20, 5, 40, 12, 6))
+	m, p := d.tight(t, model.Options{})
+	limit := p.Limit
+	for name, c := range map[string]struct {
+		compute, disk float64
+		activations   string
+		batches, kept int
+	}{
+		"slow disk":          {1e-15, 1, "auto", 5, 0},
+		"slow machine":       {1, 1e15, "auto", 1, 4}, // the fifth is still there when its backward pass comes
+		"slow machine, none": {1, 1e15, "none", 1, 0},
+		"slow disk, some":    {1e-15, 1, "some:2", 5, 2},
+	} {
+		m.SetPace(c.compute, c.disk)
+		p, err := m.PlanWith(model.Options{Stream: "always", MemoryLimit: limit, Activations: c.activations}, windowLoad)
+		if err != nil || p.Stream == nil || p.Stream.Batches != c.batches || p.Kept != c.kept || !p.Fits() {
+			t.Errorf("%s: %+v, %+v, %v", name, p.Stream, p, err)
+		}
+	}
+}
+
 // A file that is cut short while its weights are streamed is an error that names it.
 func TestStreamFileCutShort(t *testing.T) {
 	d := randomDecoder(t, rand.New(rand.NewPCG(5, 8)))
