@@ -122,9 +122,14 @@ func (m *Model) measurePace(l Load) (*pace, error) {
 	return &pace{speed, float64(read.Read) / max(read.Reading.Seconds(), 1e-9)}, err
 }
 
+// hidden is the share of its time that reading takes from computing, or computing from reading, while the other goes on:
+// both need processors and memory.
+const hidden = 0.1
+
 // seconds is how long so many micro-batches of a window take, computing and reading at the same time.
 func (p *pace) seconds(l Load, batches int, read int64, r Memory, layers int) float64 {
-	return max(float64(batches)*p.speed.Seconds(r, layers, float64(l.Rows), float64(l.Selected)), float64(read)/p.disk)
+	compute, reading := float64(batches)*p.speed.Seconds(r, layers, float64(l.Rows), float64(l.Selected)), float64(read)/p.disk
+	return max(compute, reading) + hidden*min(compute, reading)
 }
 
 // planStream is Plan for weights that are streamed, where a run that keeps nothing for its backward pass takes least.

@@ -147,8 +147,9 @@ func TestStreamPlan(t *testing.T) {
 		activations   string
 		batches, kept int
 	}{
+		"as slow":            {1e-3, 1e5, "auto", 5, 4},
 		"slow disk":          {1e-15, 1, "auto", 5, 0},
-		"slow machine":       {1, 1e15, "auto", 1, 4}, // the fifth is still there when its backward pass comes
+		"slow machine":       {1, 1e15, "auto", 1, 4}, // a fifth would be still there when its backward pass comes
 		"slow machine, none": {1, 1e15, "none", 1, 0},
 		"slow disk, some":    {1e-15, 1, "some:2", 5, 2},
 	} {
