@@ -25,7 +25,8 @@ type distance struct {
 }
 
 // In compute bf16 each case differs from its f32 result by at most twice what PEFT in bf16 differs from PEFT in f32.
-// Residuals, norms, softmax, the branches and the optimiser stay f32 here, so that mostly it is far less.
+// Residuals, norms, softmax, the optimiser and, but on tiles (AMX), the branches and attention stay f32 here, so that
+// mostly it is far less.
 func TestBF16(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(golden.Root(t), "testdata", "golden", "bf16.json"))
 	if err != nil {

@@ -4,7 +4,8 @@
 // Every buffer is f32, row-major, with rows that begin at a multiple of 64 bytes; that is private, so that
 // activations can become something else. With compute bf16 the products with the layers' weights round both
 // operands to bf16 and sum in f32; the low-rank branches, gradients of weights, norms, attention, swiglu and the
-// loss are f32 in either case.
+// loss are f32 in either case. But where products run on tiles (AMX) all products round: those of branches, of gradients
+// and of attention, too, which would otherwise take as long as all the rest.
 //
 // Results do not depend on the number of threads: each piece of work writes memory of its own, and sums that
 // cross pieces are taken in a fixed order.
@@ -45,6 +46,7 @@ type Backend struct {
 	unit    *vec.Unit
 	pool    *parallel.Pool
 	compute gemm.Compute
+	rounded bool // all products are of bf16
 	name    string
 	note    string
 	watch   *profile.Watch
@@ -126,7 +128,7 @@ func New(o Options) (*Backend, error) {
 		logits: &Buffer{}, headH: &Buffer{kind: backend.Stat},
 	}
 	if compute == gemm.BF16 {
-		be.engine.RoundGemm()
+		be.rounded = be.engine.RoundGemm()
 	}
 	plural := "s"
 	if threads == 1 {

@@ -4,7 +4,6 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/numeric"
-	"github.com/biolora/biolora/internal/quant"
 )
 
 // Products on tiles, as Intel AMX has them. A tile register holds 16 rows of 64 bytes; TDPBF16PS multiplies a tile of 16
@@ -146,7 +145,7 @@ func (p *product) unpackTiles(rows []uint32, length int) {
 func (p *product) planTiles(workers int) {
 	p.panels = (p.n + blockRows - 1) / blockRows
 	p.tilesPer, p.panelsPer = p.tiling.tiles, min(p.panels, slabPanels)
-	if p.b.place == 1 && p.tiling.m <= fewRows {
+	if p.b.place == 1 && p.tiling.m <= fewRows && p.packed != nil { // else each piece would pack the rows
 		p.panelsPer = min(p.panels, fewPanels)
 	}
 	if workers > 1 && p.tiling.m*p.n*p.red.k >= smallWork {
@@ -245,7 +244,7 @@ func (p *product) packColumns(work *worker, src operand, lanes, g, k int) {
 // unpackSlab packs panels j0...j1, places [k0, k0+k), of a quantised right operand.
 func (p *product) unpackSlab(work *worker, j0, j1, k0, k int) {
 	forward, stride := p.b.place == 1, p.slabStride()
-	if p.e.ker.unpack == nil || p.quant.Cols%quant.Block != 0 {
+	if !p.unpacks() {
 		for j := j0; j < j1; j++ {
 			lanes := min(blockRows, p.n-j*blockRows)
 			src := p.decoded(work, j*blockRows, lanes, k0, k)

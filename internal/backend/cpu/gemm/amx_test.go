@@ -356,3 +356,27 @@ func TestTilesUnderInterruption(t *testing.T) {
 		same(t, fmt.Sprintf("goroutine %d", i), got, results[0])
 	}
 }
+
+// A product of float32 on tiles has the bits of one with packed rows, few or many: a branch takes either way.
+func TestRoundGemmIsForward(t *testing.T) {
+	eachPath(t, func(t *testing.T, ker *kernels) {
+		if ker.tiles == nil {
+			return
+		}
+		const n, k = 35, 576
+		e := engine(t, ker, 2)
+		if !e.RoundGemm() {
+			t.Error("tiles do not round")
+		}
+		rng := rand.New(rand.NewPCG(51, 52))
+		a := random(rng, n*k)
+		for _, m := range []int{1, 3, 5, 40} {
+			x, got, want := random(rng, m*k), make([]float32, m*n), make([]float32, m*n)
+			var p Packed
+			e.Pack(&p, BF16, x, m, k, k)
+			e.Forward(want, n, &p, Weight{DType: numeric.F32, Rows: n, Cols: k, Data: encode(a, numeric.F32)}, nil, 0)
+			e.Gemm(got, n, m, n, k, 1, View{x, k, 1}, View{a, 1, k}, false)
+			same(t, fmt.Sprintf("%d rows", m), got, want)
+		}
+	})
+}

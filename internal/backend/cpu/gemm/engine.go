@@ -154,8 +154,11 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 }
 
 // RoundGemm has Gemm and GemmOn round a and b to bfloat16 from now on where the CPU multiplies tiles, which is ten times
-// as fast. On all others they go on to multiply float32.
-func (e *Engine) RoundGemm() { e.gemm = BF16 }
+// as fast, and reports whether it does. On all others they go on to multiply float32.
+func (e *Engine) RoundGemm() bool {
+	e.gemm = BF16
+	return e.ker.tiles != nil
+}
 
 // Gemm computes c[m, n] = alpha * a[m, k] b[k, n] (+ c, if accumulate) in float32 (but see RoundGemm). c is row-major.
 func (e *Engine) Gemm(c []float32, ldc, m, n, k int, alpha float32, a, b View, accumulate bool) {
