@@ -26,14 +26,14 @@ func fromDisk(b *testing.B) (bytes int64) {
 }
 
 // BenchmarkStream is a step on a checkpoint (BIOLORA_STREAM is its directory) of which hardly more than two layers may
-// be in memory: micro-batches of 16 tokens and of 512, one and four a step. It tells what a step reads from the disk,
+// be in memory: micro-batches of 16 tokens and of 128, one and four a step. It tells what a step reads from the disk,
 // the disk's own rate, measured before each, and the step's time as a multiple of what reading at that rate takes.
 func BenchmarkStream(b *testing.B) {
 	dir := os.Getenv("BIOLORA_STREAM")
 	if dir == "" {
 		b.Skip("BIOLORA_STREAM does not name a checkpoint")
 	}
-	for _, rows := range []int{16, 512} {
+	for _, rows := range []int{16, 128} {
 		for _, batches := range []int{1, 4} {
 			b.Run(fmt.Sprintf("tokens=%d/batches=%d", rows, batches), func(b *testing.B) { benchmarkStream(b, dir, rows, batches) })
 		}
