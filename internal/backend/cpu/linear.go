@@ -80,7 +80,7 @@ func (be *Backend) branch(y, h, x *Buffer, l *backend.Linear, col, rank int, b *
 	r, low := l.R(), h.v[rank:]
 	in := be.dropped(l, x, b, rows)
 	// [T, In] x [In, R] -> [T, R]
-	if be.rounded && in == x && y != nil { // x is packed, and Gemm would give the same bits
+	if be.rounded && in == x && y != nil && x.rows > gemm.FewRows { // x is packed, and the bits are those of Gemm
 		be.engine.Forward(low, h.ld, &be.packed, param(l.A).matrix, nil, 0)
 	} else {
 		be.engine.Gemm(low, h.ld, x.rows, r, l.In, 1, rowMajor(in.v, in.ld), columnMajor(param(l.A).value, l.In), false)

@@ -153,6 +153,10 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 	*p = product{}
 }
 
+// FewRows is the number of rows up to which the sums of Forward may have another order than among more rows, and than
+// those of Gemm (package doc).
+const FewRows = maxFewRows
+
 // RoundGemm has Gemm and GemmOn round a and b to bfloat16 from now on where the CPU multiplies tiles, which is ten times
 // as fast, and reports whether it does. On all others they go on to multiply float32.
 func (e *Engine) RoundGemm() bool {
