@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 )
 
 const (
@@ -87,9 +88,10 @@ func leading(k backend.Kind, cols int) int {
 	return ld
 }
 
-// floats allocates n zeros that begin at a cache line.
+// floats allocates n zeros that begin at a cache line, on huge pages where they are many and the system has some.
 func floats(n int) []float32 {
 	s := make([]float32, n+lineFloats-1)
+	gemm.AdviseHuge(s)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(s)))%(4*lineFloats)) / 4
 	return s[skip : skip+n : skip+n]
 }

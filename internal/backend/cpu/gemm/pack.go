@@ -101,6 +101,13 @@ func growLarge(buf []uint32, n int) []uint32 {
 	return buf[:n]
 }
 
+// AdviseHuge asks for huge pages under new memory of matrices: the rows of a tile of theirs lie on as many pages.
+func AdviseHuge(v []float32) {
+	if len(v) > 0 {
+		adviseHuge(unsafe.Slice((*uint32)(unsafe.Pointer(&v[0])), len(v)))
+	}
+}
+
 // Packed holds activations in the order of the kernels, for use in several products. The zero value is empty. Its
 // memory grows and never shrinks.
 type Packed struct {
