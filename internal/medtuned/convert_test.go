@@ -603,7 +603,16 @@ func TestReadTask(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
+	asked := "template: medtuned\nstop: ['\\n\\n', \"\\n\\n\"]\nshots: 2\nshots_split: train\n"
+	got, err = ReadTask("falls.yaml", strings.NewReader(userTask+asked))
+	want.Template, want.Stop, want.Shots, want.ShotsSplit = "medtuned", []string{`\n\n`, "\n\n"}, 2, "train"
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
 	for change, want := range map[string]string{
+		"title: does the note mention a fall?>shots: 65":          "shots: 65 is not from 0 to 64",
+		"title: does the note mention a fall?>shots_split: all":   `shots_split: "all" is none of train, dev, test`,
+		"title: does the note mention a fall?>stop: ['']":         "stop: an empty text ends every answer",
 		"category: IE>category: XX":                               `category: "XX" is none of QA, IE, GEN, other`,
 		"[accuracy]>[accuracy, rougeL]":                           `metrics: "rougeL" is none of accuracy, `,
 		"[accuracy]>[]":                                           "metrics: none is given",

@@ -42,6 +42,13 @@ type Task struct {
 	// nothing is published.
 	Shape        string
 	Instructions []string // wordings, of which a row gets one; may have the placeholder {section}
+
+	// How a model is asked, where nothing else is said.
+	Template string   // of the prompt, by its name or file; empty: nothing is said
+	Stop     []string // texts that end an answer
+	Shots    int      // examples before the question
+	// ShotsSplit is the split that the examples are of, where they come from the files of the questions.
+	ShotsSplit string
 }
 
 // What a task may say.
@@ -59,8 +66,10 @@ var (
 	}
 )
 
-// maxNewTokens is the longest answer that a task may ask for.
-const maxNewTokens = 1 << 16
+const (
+	maxNewTokens = 1 << 16 // of an answer that a task may ask for
+	maxShots     = 64
+)
 
 //go:embed tasks/*.yaml
 var taskFiles embed.FS
@@ -118,7 +127,8 @@ func names(tasks []Task) (list []string) {
 }
 
 // ReadTask reads a task from YAML, of at most 64 KiB. The keys are name, title, category, metrics, parser, labels, aliases (another
-// spelling: the label), none, max_new_tokens, shape (left out: own) and instructions; where name is left out, it is the file's without .yaml.
+// spelling: the label), none, max_new_tokens, shape (left out: own), instructions, template, stop, shots and shots_split; where name is left out,
+// it is the file's without .yaml.
 func ReadTask(name string, src io.Reader) (Task, error) {
 	text, err := io.ReadAll(io.LimitReader(src, strictyaml.MaxBytes+1))
 	if err != nil {
@@ -134,9 +144,10 @@ func parseTask(file string, text []byte) (Task, error) {
 		return fail(err)
 	}
 	t := Task{Name: strings.TrimSuffix(path.Base(strings.ReplaceAll(file, `\`, "/")), ".yaml"), Shape: "own"}
-	var number string
+	var number, shots string
 	texts := map[string]*string{
 		"name": &t.Name, "title": &t.Title, "category": &t.Category, "parser": &t.Parser, "none": &t.None, "shape": &t.Shape, "max_new_tokens": &number,
+		"template": &t.Template, "shots": &shots, "shots_split": &t.ShotsSplit,
 	}
 	lists := map[string]*[]string{"metrics": &t.Metrics, "labels": &t.Labels, "instructions": &t.Instructions}
 	var errs []error
@@ -148,18 +159,25 @@ func parseTask(file string, text []byte) (Task, error) {
 			*into, err = list(e.Value)
 		} else if key == "aliases" {
 			t.Aliases, err = mapping(e.Value)
+		} else if key == "stop" { // where white space counts
+			t.Stop, err = items(e.Value, verbatim)
 		} else {
-			err = errors.New("unknown key; it may be name, title, category, metrics, parser, labels, aliases, none, max_new_tokens, shape, instructions")
+			err = errors.New("unknown key; it may be name, title, category, metrics, parser, labels, aliases, none, max_new_tokens, shape, instructions, template, stop, shots, shots_split")
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("line %d: %s: %w", e.Key.GetToken().Position.Line, key, err))
 		}
 	}
-	if number != "" {
-		if t.MaxNewTokens, err = strconv.Atoi(number); err != nil {
-			errs = append(errs, fmt.Errorf("max_new_tokens: expected a whole number, got %q", number))
+	whole := func(key, text string, into *int) {
+		if text == "" {
+			return
+		}
+		if *into, err = strconv.Atoi(text); err != nil {
+			errs = append(errs, fmt.Errorf("%s: expected a whole number, got %q", key, text))
 		}
 	}
+	whole("max_new_tokens", number, &t.MaxNewTokens)
+	whole("shots", shots, &t.Shots)
 	if len(errs) == 0 {
 		errs = append(errs, t.Check())
 	}
@@ -205,6 +223,15 @@ func (t *Task) Check() error {
 	}
 	if t.MaxNewTokens < 1 || t.MaxNewTokens > maxNewTokens {
 		errs = append(errs, fmt.Errorf("max_new_tokens: %d is not from 1 to %d", t.MaxNewTokens, maxNewTokens))
+	}
+	if t.Shots < 0 || t.Shots > maxShots {
+		errs = append(errs, fmt.Errorf("shots: %d is not from 0 to %d", t.Shots, maxShots))
+	}
+	if t.ShotsSplit != "" {
+		one("shots_split", t.ShotsSplit, Splits)
+	}
+	if slices.Contains(t.Stop, "") {
+		errs = append(errs, errors.New("stop: an empty text ends every answer"))
 	}
 	if len(t.Instructions) == 0 {
 		errs = append(errs, errors.New("instructions: none is given"))
@@ -277,11 +304,17 @@ func ReadInstructions(file string) (map[string][]string, error) {
 }
 
 func scalar(n ast.Node) (string, error) {
+	s, err := verbatim(n)
+	return strings.TrimSpace(s), err
+}
+
+// verbatim is scalar with the space at its ends.
+func verbatim(n ast.Node) (string, error) {
 	s, _, ok := strictyaml.Scalar(n)
 	if !ok {
 		return "", fmt.Errorf("expected a text, got %s", strictyaml.Describe(n))
 	}
-	return strings.TrimSpace(s), nil
+	return s, nil
 }
 
 // mapping reads names and texts.
@@ -307,13 +340,16 @@ func mapping(n ast.Node) (map[string]string, error) {
 	return m, nil
 }
 
-func list(n ast.Node) (items []string, err error) {
+func list(n ast.Node) ([]string, error) { return items(n, scalar) }
+
+// items reads a list of texts, each by read.
+func items(n ast.Node, read func(ast.Node) (string, error)) (items []string, err error) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		return nil, fmt.Errorf("expected a list, got %s", strictyaml.Describe(n))
 	}
 	for i, v := range seq.Values {
-		s, err := scalar(v)
+		s, err := read(v)
 		if err != nil {
 			return nil, fmt.Errorf("[%d]: %w", i, err)
 		}
