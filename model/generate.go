@@ -18,7 +18,8 @@ type GenerateOptions struct {
 	TopK        int     // sample from the k most likely tokens only; 0: all
 	TopP        float64 // ... and from the fewest whose probabilities reach p; 0 or 1: all
 	// Seed of sampling. A prompt's tokens depend on the seed, its index and its text only, not on the prompts beside
-	// it.
+	// it, but for the rounding of sums: up to four tokens at once are multiplied in another order than more are, so where
+	// two logits are equal to six digits or so, another token may be chosen.
 	Seed uint64
 	// Stop are tokens that end an answer; they are not part of it.
 	Stop []int32

@@ -9,7 +9,7 @@ import (
 	"github.com/biolora/biolora/internal/numeric"
 )
 
-// Where there is no AMX, but the instructions that its packing, edges and kernels for few rows take, those are tested with
+// Where there is no AMX, but the instructions that its packing and edges take, those are tested with
 // the tile products in plain Go.
 func init() {
 	if has(avx512BF16) && !has(amx) {

@@ -20,8 +20,8 @@
 //
 // An element of a product is a sum over blocks, in order; each block is a sum over its steps, in order, from zero, in
 // float32. Where blocks begin depends on the length of the reduction and the step alone. A row of the result therefore
-// has the same bits whatever other rows are in the matrix, but for few rows, and whatever the number of threads; avx512f, avx2 and
-// neon agree to the bit, too, because each does one fused multiply-add a step.
+// has the same bits whatever other rows are in the matrix, unless they are few, and whatever the number of threads;
+// avx512f, avx2 and neon agree to the bit, too, because each does one fused multiply-add a step.
 //
 // Up to maxFewRows rows times a weight, forward, whose rows are a multiple of dotPlaces long, are summed in another order:
 // in 16 lanes, see dotKernel. All of the above holds among them. Between them and more rows the bits differ, as float32
@@ -56,7 +56,7 @@
 // results): 49-61 % of the ceiling of BenchmarkCeiling at 1024 and 2048 rows, both directions, and 20 % more time for
 // float32 results, which it did not store beside the products. The kernels here do, read panels with a stride of 128 bytes
 // instead of 64, and add float32 results; they have run in an emulator of the instructions (Bochs) alone. Not measured:
-// their speed, the size from which results go past the caches, and the kernels for few rows.
+// their speed, and the size from which results go past the caches.
 package gemm
 
 //go:generate go run ./gen
