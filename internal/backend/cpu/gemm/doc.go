@@ -23,7 +23,8 @@
 // has the same bits whatever other rows are in the matrix, unless they are few, and whatever the number of threads;
 // avx512f, avx2 and neon agree to the bit, too, because each does one fused multiply-add a step.
 //
-// Up to maxFewRows rows times a weight, forward, whose rows are a multiple of dotPlaces long, are summed in another order:
+// Up to maxFewRows rows times a weight, forward, or times a float32 matrix whose columns lie in one piece, are summed in
+// another order, where the reduction is a multiple of dotPlaces long:
 // in 16 lanes, see dotKernel. All of the above holds among them. Between them and more rows the bits differ, as float32
 // sums of the same products do; what is multiplied is the same. The order of the panels in these products, tried with the
 // transposition in registers, reads nf4 at half the speed and bf16 at 0.8 of it: columns of a row-major weight are many

@@ -19,6 +19,13 @@ const dotPlaces = quant.Block
 // sums has kernels.cols float32 for each row of x.
 type dotKernel func(src unsafe.Pointer, ld int, scales unsafe.Pointer, lds int, x unsafe.Pointer, ldx, rows, n, k int, sums unsafe.Pointer)
 
+// few is the left operand of a product of few rows: rows of float32 or bfloat16, ld bytes apart, as many together.
+type few struct {
+	x        unsafe.Pointer
+	ld       int
+	together int // 1 or maxFewRows
+}
+
 // chooseDot sets p.dot where there is a kernel for few rows and the shape suits it.
 func (p *product) chooseDot() {
 	if p.tiling.m > maxFewRows || p.b.place != 1 || p.red.k%dotPlaces != 0 || p.e.ker.dot == nil {
@@ -31,10 +38,29 @@ func (p *product) chooseDot() {
 	p.dot = p.e.ker.dot(p.b.dtype, q, p.format)
 }
 
-// unpackRows returns the packed rows as the dot kernels want them: one after another.
+// chooseDotViews is chooseDot for a product of views: the rows of the left one are read where they are.
+func (p *product) chooseDotViews() {
+	if p.format != plainF32 || p.a.place != 1 {
+		return
+	}
+	if p.chooseDot(); p.dot == nil {
+		return
+	}
+	p.few = few{x: p.a.p, ld: 4 * p.a.lane, together: 1}
+	if p.tiling.m == maxFewRows {
+		p.few.together = maxFewRows
+	}
+}
+
+// unpackRows sets p.few to the packed rows, one after another, which it returns.
 func (p *product) unpackRows(scratch []uint32) []uint32 {
 	m, length := p.tiling.m, p.red.k/p.red.places
-	rows := grow(scratch, p.dotRows()*length)
+	p.few = few{ld: 4 * length, together: 1}
+	if m > 1 {
+		p.few.together = maxFewRows
+	}
+	rows := grow(scratch, p.few.together*length)
+	p.few.x = unsafe.Pointer(&rows[0])
 	clear(rows[m*length:])
 	if p.format == tilesBF16 {
 		p.unpackTiles(rows, length)
@@ -56,14 +82,6 @@ func (p *product) unpackRows(scratch []uint32) []uint32 {
 	return rows
 }
 
-// dotRows is the number of rows that the dot kernels multiply.
-func (p *product) dotRows() int {
-	if p.tiling.m == 1 {
-		return 1
-	}
-	return maxFewRows
-}
-
 // dotPanels multiplies by the panels [j0, j1). The rows of the weight are taken four at a time; the last ones, where they
 // are fewer, one by one: the kernels then read that row four times, and the first sum is kept.
 func (p *product) dotPanels(work *worker, j0, j1 int) {
@@ -83,7 +101,6 @@ func (p *product) dotPanels(work *worker, j0, j1 int) {
 
 // dotPanel multiplies by the n rows of the weight from row col on. apart is 0 for a single one.
 func (p *product) dotPanel(work *worker, col, n, apart int) {
-	cols, length := p.e.ker.cols, p.red.k/p.red.places
 	var src, scales unsafe.Pointer
 	var ld, perRow int
 	if p.quant == nil {
@@ -93,12 +110,15 @@ func (p *product) dotPanel(work *worker, col, n, apart int) {
 		src, ld = c.first()
 		scales, perRow = c.scales, c.perRow
 	}
-	p.dot(src, apart*ld, scales, 4*apart*perRow, unsafe.Pointer(&p.rows[0]), 4*length, p.dotRows(), roundUp(n, 4), p.red.k, unsafe.Pointer(&work.sums[0]))
-	t := tileProduct{c: unsafe.Pointer(&p.c[col]), ldc: p.ldc, alpha: 1}
+	t := tileProduct{c: unsafe.Pointer(&p.c[col]), ldc: p.ldc, alpha: p.alpha}
 	if p.add != nil {
 		t.add, t.ldadd = unsafe.Pointer(&p.add[col]), p.ldadd
 	}
-	for r := range p.tiling.m {
-		t.finish(r, work.sums[r*cols:][:n])
+	sums := unsafe.Pointer(&work.sums[0])
+	for r := 0; r < p.tiling.m; r += p.few.together {
+		p.dot(src, apart*ld, scales, 4*apart*perRow, unsafe.Add(p.few.x, r*p.few.ld), p.few.ld, p.few.together, roundUp(n, 4), p.red.k, sums)
+		for i := range min(p.few.together, p.tiling.m-r) {
+			t.finish(r+i, work.sums[i*p.e.ker.cols:][:n])
+		}
 	}
 }

@@ -71,6 +71,38 @@ func testFewRows(t *testing.T, e *Engine, rng *rand.Rand, name string, w Weight,
 	}
 }
 
+// Few rows of views of any strides, scaled and added to what is there; a row has the same bits whatever the others are.
+func TestFewRowsOfViews(t *testing.T) {
+	for _, ker := range testPaths() {
+		t.Run(ker.name, func(t *testing.T) {
+			e := engine(t, ker, 2)
+			rng := rand.New(rand.NewPCG(43, 44))
+			for _, s := range [][2]int{{1, 64}, {7, 128}, {64, 64}, {40, 192}, {33, 100}} {
+				n, k := s[0], s[1]
+				a := View{random(rng, maxFewRows*(k+5)), k + 5, 1}
+				b := View{random(rng, n*(k+3)), 1, k + 3}
+				before := random(rng, maxFewRows*(n+2))
+				for _, accumulate := range []bool{false, true} {
+					var add, all []float32
+					if accumulate {
+						add = before
+					}
+					for m := maxFewRows; m >= 1; m-- {
+						got := append([]float32(nil), before[:m*(n+2)]...)
+						e.Gemm(got, n+2, m, n, k, -0.3, a, b, accumulate)
+						compare(t, got, n+2, m, n, k, -0.3, matrix{a.Data, k + 5, 1}, matrix{b.Data, 1, k + 3}, add, n+2)
+						checkGaps(t, got, before[:m*(n+2)], m, n, n+2)
+						if m == maxFewRows {
+							all = got
+						}
+						same(t, fmt.Sprintf("[%d, %d], %d rows, accumulate %v", n, k, m, accumulate), got, all[:len(got)])
+					}
+				}
+			}
+		})
+	}
+}
+
 // The paths of one compute agree to the bit also on few rows, but for pairs of bfloat16.
 func TestFewRowsWidthDoesNotMatter(t *testing.T) {
 	const n, k, m = 39, 704, 3

@@ -146,7 +146,6 @@ func (e *Engine) weight(c []float32, ldc int, x *Packed, w *Weight, add []float3
 		c: c, ldc: ldc, add: add, ldadd: ldadd, alpha: 1}
 	if p.chooseDot(); p.dot != nil {
 		e.rows = p.unpackRows(e.rows)
-		p.rows = e.rows
 	}
 	p.plan(e.pool.Workers())
 	e.pool.Run(p.pieces(), p)

@@ -118,6 +118,6 @@ func (t *tileProduct) finish(r int, acc []float32) {
 	}
 	add := unsafe.Slice((*float32)(unsafe.Add(t.add, r*t.ldadd*4)), len(acc))
 	for i, v := range acc {
-		c[i] = t.alpha*v + add[i]
+		c[i] = float32(t.alpha*v) + add[i] // two roundings on every CPU
 	}
 }

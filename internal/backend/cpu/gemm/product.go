@@ -34,8 +34,8 @@ type product struct {
 	share                       int // the columns of pieces are a multiple of it: as many for each worker
 	span                        int // on tiles: blocks of the reduction whose panels are packed together
 
-	dot  dotKernel // for few rows; nil: pack
-	rows []uint32  // for dot: the left operand, row by row
+	dot dotKernel // for few rows; nil: pack
+	few few       // the left operand for dot
 }
 
 func (p *product) general(e *Engine, c []float32, ldc, m, n, k int, alpha float32, a, b *View, accumulate bool) {
@@ -53,6 +53,7 @@ func (p *product) general(e *Engine, c []float32, ldc, m, n, k int, alpha float3
 	if accumulate {
 		p.add, p.ldadd = c, ldc
 	}
+	p.chooseDotViews()
 }
 
 // plan chooses the size of the pieces. It does not change a bit of the result.
