@@ -117,7 +117,7 @@ func (m *Model) likelihoods(ctx context.Context, head []int32, questions []Quest
 			if m.rope.DependsOnLength() { // one segment, whose length is that of the whole
 				b.extend(o[:len(o)-1])
 			} else {
-				segment = b.after(segment, o[:len(o)-1])
+				b.after(segment, o[:len(o)-1])
 			}
 			first := int32(len(b.Tokens) - (len(o) - 1))
 			for k := 1; k < len(o); k++ {
@@ -185,4 +185,6 @@ func (b *Batch) extend(tokens []int32) {
 }
 
 // last is the last row of a segment.
-func (b *Batch) last(segment int32) int32 { return b.Segments[segment].Start + b.Segments[segment].Len - 1 }
+func (b *Batch) last(segment int32) int32 {
+	return b.Segments[segment].Start + b.Segments[segment].Len - 1
+}
