@@ -1,0 +1,324 @@
+package eval
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/biolora/biolora/internal/regular"
+)
+
+// Answer is a line of predictions.jsonl.
+type Answer struct {
+	System string `json:"system"`
+	Task   string `json:"task"`
+	ID     string `json:"id"`     // the row's; where it has none, its file's name and its number from 0
+	Answer string `json:"answer"` // up to the stop string
+	// Finish is why the answer ended: eos, stop (a stop string) or length (the most tokens it may have). Empty in files
+	// that others wrote.
+	Finish string `json:"finish,omitempty"`
+	Tokens int    `json:"tokens,omitempty"` // of the answer, its stop string included
+	Prompt int    `json:"prompt_tokens,omitempty"`
+	// Gold is the likelihood of the row's output with the end token.
+	Gold *Likelihood `json:"gold,omitempty"`
+	// Options are those of the options of a multiple choice or the labels, in their order, without an end token.
+	Options []Likelihood `json:"options,omitempty"`
+}
+
+// Likelihood is how likely a model finds a text behind a prompt.
+type Likelihood struct {
+	LogLikelihood float64 `json:"log_likelihood"` // in nats
+	Tokens        int     `json:"tokens"`
+	Bytes         int     `json:"bytes"`
+}
+
+// maxLine is the longest line of answers, in bytes.
+const maxLine = 64 << 20
+
+// due is what comes where in predictions.jsonl.
+type due struct {
+	system string
+	set    *set
+	from   int // of the set's rows
+	n      int // a batch
+}
+
+// plan is the batches of a run in their order.
+func (r *run) plan() (all []due) {
+	for _, s := range r.Systems {
+		for _, x := range r.sets {
+			for from := 0; from < len(x.rows); from += r.BatchSize {
+				all = append(all, due{s.Name, x, from, min(r.BatchSize, len(x.rows)-from)})
+			}
+		}
+	}
+	return all
+}
+
+// journal is predictions.jsonl, open to add to.
+type journal struct{ f *os.File }
+
+// resume reads what is there of the batches, drops what is behind the last whole one, a torn line among it, and returns
+// how many there are.
+func (r *run) resume(plan []due) (*journal, int, error) {
+	path := r.path(predictionsFile)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is no regular file", path)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, 0, err
+	}
+	done, end, err := r.replay(f, plan)
+	if err == nil {
+		err = f.Truncate(end)
+	}
+	if err == nil {
+		_, err = f.Seek(end, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return &journal{f}, done, nil
+}
+
+// replay takes over the answers of whole batches. end is where they end in the file.
+func (r *run) replay(f io.Reader, plan []due) (done int, end int64, err error) {
+	in := bufio.NewReaderSize(f, 1<<20)
+	at, number := int64(0), 0
+	for done < len(plan) {
+		b := plan[done]
+		batch := make([]Answer, 0, b.n)
+		for len(batch) < b.n {
+			line, err := readLine(in)
+			if err == io.EOF { // whatever follows the last line's end is torn
+				return done, end, nil
+			}
+			if err != nil {
+				return 0, 0, err
+			}
+			number++
+			at += int64(len(line))
+			var a Answer
+			if err := json.Unmarshal(line, &a); err != nil {
+				return 0, 0, fmt.Errorf("line %d: %w", number, err)
+			}
+			want := b.set.rows[b.from+len(batch)].key
+			if a.System != b.system || a.Task != b.set.Task.Name || a.ID != want {
+				return 0, 0, fmt.Errorf("line %d is the answer of %q to %q of %q; there should be that of %q to %q of %q",
+					number, a.System, a.ID, a.Task, b.system, want, b.set.Task.Name)
+			}
+			batch = append(batch, a)
+		}
+		r.keep(b, batch)
+		done, end = done+1, at
+	}
+	return done, end, nil
+}
+
+// readLine returns a whole line; io.EOF where none is whole.
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if line = append(line, part...); len(line) > maxLine {
+			return nil, fmt.Errorf("a line has more than %d bytes", maxLine)
+		}
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
+}
+
+func (r *run) keep(b due, batch []Answer) {
+	if r.answers[b.system] == nil {
+		r.answers[b.system] = map[*set][]Answer{}
+	}
+	r.answers[b.system][b.set] = append(r.answers[b.system][b.set], batch...)
+}
+
+// add writes a batch and waits until the disk has it.
+func (j *journal) add(batch []Answer) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	for _, a := range batch {
+		if err := e.Encode(a); err != nil {
+			return fmt.Errorf("%s: the answer to %q of %s: %w", j.f.Name(), a.ID, a.Task, err)
+		}
+	}
+	if _, err := j.f.Write(text.Bytes()); err != nil {
+		return err
+	}
+	return j.f.Sync()
+}
+
+// existing takes the answers from files.
+func (r *run) existing() error {
+	if err := r.claimResults(); err != nil {
+		return err
+	}
+	g := gathering{run: r, rows: map[[2]string]*place{}, unused: map[string]int{}}
+	for _, x := range r.sets {
+		for i, row := range x.rows {
+			g.rows[[2]string{x.Task.Name, row.key}] = &place{x, i}
+		}
+	}
+	for _, path := range r.Predictions {
+		if err := g.file(path); err != nil {
+			return err
+		}
+	}
+	return g.end()
+}
+
+// claimResults looks at what is in the directory, which must not be a run's own.
+func (r *run) claimResults() error {
+	if err := os.MkdirAll(r.Out, 0o777); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(r.path(runFile)); err == nil {
+		return fmt.Errorf("%s is the directory of a run that has answers of its own: name another one", r.Out)
+	}
+	for _, name := range []string{ResultsFile, ReportFile} {
+		if _, err := os.Lstat(r.path(name)); err == nil && !r.Overwrite {
+			return fmt.Errorf("%s exists, and is replaced only if that is asked for", r.path(name))
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// place is a row of a set.
+type place struct {
+	set *set
+	at  int
+}
+
+// gathering puts existing answers to their rows.
+type gathering struct {
+	*run
+	rows   map[[2]string]*place // by task and id
+	unused map[string]int       // answers to other rows, by file
+}
+
+// given is a line of a file of answers. Other keys are passed over.
+type given struct {
+	Answer
+	Text       *string `json:"answer"`
+	Prediction *string `json:"prediction"` // other programs' name for it
+}
+
+func (g *gathering) file(path string) error {
+	f, err := regular.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, err := hashFile(path)
+	if err != nil {
+		return err
+	}
+	file := File{Path: path, SHA256: sum}
+	in := bufio.NewReaderSize(f, 1<<20)
+	for number := 1; ; number++ {
+		line, end := readLine(in)
+		if end != nil && end != io.EOF {
+			return fmt.Errorf("%s:%d: %w", path, number, end)
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			if err := g.line(path, line); err != nil {
+				return fmt.Errorf("%s:%d: %w", path, number, err)
+			}
+			file.Rows++
+		}
+		if end == io.EOF {
+			break
+		}
+	}
+	g.given = append(g.given, file)
+	return nil
+}
+
+func (g *gathering) line(path string, line []byte) error {
+	var a given
+	if err := json.Unmarshal(line, &a); err != nil {
+		return err
+	}
+	switch {
+	case a.Text != nil && a.Prediction != nil:
+		return errors.New("it has both answer and prediction")
+	case a.Text == nil && a.Prediction == nil:
+		return errors.New("it has neither answer nor prediction")
+	case a.Text == nil:
+		a.Text = a.Prediction
+	}
+	a.Answer.Answer = *a.Text
+	if a.ID == "" {
+		return errors.New("it has no id")
+	}
+	if a.System == "" {
+		a.System = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	if a.Task == "" {
+		if len(g.sets) > 1 {
+			return fmt.Errorf("it has no task, and there are %d", len(g.sets))
+		}
+		a.Task = g.sets[0].Task.Name
+	}
+	p := g.rows[[2]string{a.Task, a.ID}]
+	if p == nil {
+		g.unused[path]++
+		return nil
+	}
+	if g.answers[a.System] == nil {
+		g.answers[a.System] = map[*set][]Answer{}
+		g.systems = append(g.systems, a.System)
+	}
+	of := g.answers[a.System]
+	if of[p.set] == nil {
+		of[p.set] = make([]Answer, len(p.set.rows))
+	}
+	if of[p.set][p.at].ID != "" {
+		return fmt.Errorf("a second answer of %q to %q of %s", a.System, a.ID, a.Task)
+	}
+	of[p.set][p.at] = a.Answer
+	return nil
+}
+
+// end finds out which answers are missing: a score over the others would be one of another set.
+func (g *gathering) end() error {
+	var errs []error
+	if len(g.systems) == 0 {
+		errs = append(errs, errors.New("no answer is one to a row of the tasks"))
+	}
+	for _, system := range g.systems {
+		for _, x := range g.sets {
+			of := g.answers[system][x]
+			missing, first := 0, ""
+			for i, row := range x.rows {
+				if of == nil || of[i].ID == "" {
+					if missing++; missing == 1 {
+						first = row.key
+					}
+				}
+			}
+			if missing > 0 {
+				errs = append(errs, fmt.Errorf("%s has no answer to %d of the %d rows of %s: %q is the first", system, missing, len(x.rows), x.Task.Name, first))
+			}
+		}
+	}
+	for _, file := range g.given {
+		if n := g.unused[file.Path]; n > 0 {
+			g.warnings = append(g.warnings, fmt.Sprintf("%s: %d answers are to rows that are not scored", file.Path, n))
+		}
+	}
+	return errors.Join(errs...)
+}

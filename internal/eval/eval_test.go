@@ -1,0 +1,798 @@
+package eval
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/biolora/biolora/internal/medtuned"
+	"github.com/biolora/biolora/internal/mix"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/testdata/demo"
+)
+
+var update = flag.Bool("update", false, "write testdata/schema.txt anew")
+
+// demoModel writes the demo's model.
+func demoModel(t *testing.T) string {
+	t.Helper()
+	dir, _, err := demo.Write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// adapter makes an adapter of the demo's model that changes its answers.
+func adapter(t *testing.T, base string, seed uint64) string {
+	t.Helper()
+	m, err := model.Open(base, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	c := lora.Defaults()
+	c.InitLoraWeights, c.Seed, c.LoraAlpha = lora.Random, seed, 400
+	a, err := lora.Inject(m, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), fmt.Sprintf("adapter%d", seed))
+	if err := a.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// rowLine is a line of a file of rows.
+func rowLine(instruction, input, output, task, split, id string) string {
+	text, err := json.Marshal(map[string]string{"instruction": instruction, "input": input, "output": output, "task": task, "split": split, "id": id})
+	if err != nil {
+		panic(err)
+	}
+	return string(text) + "\n"
+}
+
+// questions are n rows with a label, of a split.
+func questions(n int, split string) string {
+	var b strings.Builder
+	drugs := []string{"metformin", "sertraline", "amoxicillin", "budesonide", "ibuprofen"}
+	for i := range n {
+		gold := []string{"yes", "no"}[i%2]
+		b.WriteString(rowLine("Is the drug named?", fmt.Sprintf("She takes %s %d mg once a day.", drugs[i%len(drugs)], 10*i+10), gold, "named", split, fmt.Sprintf("%s-%d", split, i)))
+	}
+	return b.String()
+}
+
+// notes are n rows to be answered in free text. One has markup.
+func notes(n int) string {
+	var b strings.Builder
+	for i := range n {
+		input := fmt.Sprintf("He was diagnosed with asthma in %d.", 1990+i)
+		if i == 1 {
+			input = "<script>alert('x')</script> & \u202e"
+		}
+		b.WriteString(rowLine("Which diagnosis does the text give?", input, "Diagnosis: asthma", "notes", "dev", fmt.Sprint("note-", i)))
+	}
+	return b.String()
+}
+
+var (
+	named = medtuned.Task{Name: "named", Category: "IE", Metrics: []string{"accuracy"}, Parser: "label", Labels: []string{"yes", "no"},
+		MaxNewTokens: 6, Shape: "own", Instructions: []string{"Is the drug named?"}}
+	noted = medtuned.Task{Name: "notes", Category: "GEN", Metrics: []string{"judge", "rougeL"}, Parser: "text",
+		MaxNewTokens: 12, Shape: "own", Instructions: []string{"Which diagnosis does the text give?"}}
+)
+
+// base are options for both tasks, without who answers.
+func base(t *testing.T) Options {
+	o := Defaults()
+	o.Out = filepath.Join(t.TempDir(), "out")
+	o.BatchSize, o.Likelihood = 4, true
+	o.Bootstrap.Resamples = 200
+	o.Sources = []Source{
+		{Task: named, Files: []string{write(t, "named.jsonl", questions(10, "test"))}},
+		{Task: noted, Files: []string{write(t, "notes.jsonl", notes(6))}},
+	}
+	return o
+}
+
+func mustRun(t *testing.T, o Options) *Results {
+	t.Helper()
+	res, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func read(t *testing.T, o Options, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(o.Out, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// A run whose answers end anywhere goes on to the same files.
+func TestResume(t *testing.T) {
+	dir := demoModel(t)
+	for name, set := range map[string]func(*Options){
+		"greedy":   func(*Options) {},
+		"sampling": func(o *Options) { o.Temperature, o.TopP = 1.5, 0.9 },
+		"beams":    func(o *Options) { o.Beams = 4 },
+		"shots": func(o *Options) {
+			o.Shots, o.Sources = 2, o.Sources[:1]
+			o.Sources[0].ShotFiles = []string{write(t, "shots.jsonl", questions(8, "train"))}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := base(t)
+			o.Systems = []System{{Name: "demo", Model: dir}}
+			set(&o)
+			mustRun(t, o)
+			want := map[string][]byte{}
+			for _, name := range []string{predictionsFile, ResultsFile, ReportFile, runFile} {
+				want[name] = read(t, o, name)
+			}
+			whole := want[predictionsFile]
+			for _, n := range []int{0, 1, len(whole) / 3, len(whole) / 2, bytes.LastIndexByte(whole[:len(whole)-1], '\n') + 1, len(whole) - 1, len(whole)} {
+				if err := os.WriteFile(filepath.Join(o.Out, predictionsFile), whole[:n], 0o666); err != nil {
+					t.Fatal(err)
+				}
+				os.Remove(filepath.Join(o.Out, ResultsFile))
+				asked := 0
+				o.Progress = func(p Progress) { asked = p.Done - p.Resumed }
+				mustRun(t, o)
+				for name, text := range want {
+					if !bytes.Equal(text, read(t, o, name)) {
+						t.Errorf("%s differs after %d of %d bytes", name, n, len(whole))
+					}
+				}
+				if again := asked > 0; again != (n < len(whole)) {
+					t.Errorf("after %d of %d bytes: %d rows were asked", n, len(whole), asked)
+				}
+			}
+		})
+	}
+}
+
+// What is computed together changes no answer. A row that is alone is multiplied by other kernels than several, so that
+// its likelihoods may differ in their last bits.
+func TestBatchesChangeNothing(t *testing.T) {
+	dir := demoModel(t)
+	near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 1e-5*math.Abs(a) })
+	var want []Answer
+	for _, size := range []int{1, 3, 16} {
+		var bits []byte
+		for _, threads := range []int{1, 3} {
+			o := base(t)
+			o.Systems = []System{{Name: "demo", Model: dir}}
+			o.BatchSize, o.Model.Threads = size, threads
+			mustRun(t, o)
+			if want == nil {
+				want = answersOf(t, o)
+			}
+			if diff := cmp.Diff(want, answersOf(t, o), near); diff != "" {
+				t.Errorf("batches of %d, %d threads: %s", size, threads, diff)
+			}
+			text := read(t, o, predictionsFile)
+			if bits == nil {
+				bits = text
+			}
+			if !bytes.Equal(bits, text) {
+				t.Errorf("batches of %d: the number of threads changes the answers", size)
+			}
+		}
+	}
+}
+
+// Existing answers get the scores that they got in their run.
+func TestPredictions(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	ran := mustRun(t, o)
+	again := base(t)
+	again.Sources = o.Sources
+	again.Predictions = []string{filepath.Join(o.Out, predictionsFile)}
+	got := mustRun(t, again)
+	for i := range ran.Tasks {
+		if diff := cmp.Diff(ran.Tasks[i].Scores, got.Tasks[i].Scores); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if got.Systems[0].Name != "demo" || got.Generation != nil || got.Tasks[0].Scores[0].Perplexity == nil || len(got.Tasks[0].Scores[0].Likelihood) != 3 {
+		t.Errorf("%+v", got)
+	}
+	again.Sources = again.Sources[:1]
+	again.Overwrite = true
+	var theirs strings.Builder
+	for i := range 10 {
+		fmt.Fprintf(&theirs, `{"id": "test-%d", "prediction": "%s", "more": 1}`+"\n", i, []string{"Yes.", "I cannot tell", "The answer is yes"}[i%3])
+	}
+	again.Predictions = []string{write(t, "theirs.jsonl", strings.TrimSuffix(theirs.String(), "\n"))}
+	s := mustRun(t, again).Tasks[0].Scores[0]
+	m, _ := s.Metric("accuracy")
+	// Valid are 0 2 3 5 6 8 9, all of them yes, which is right for even ones.
+	if s.System != "theirs" || s.Invalid != 3 || m.Value != 0.4 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Systems that share a model are asked as each would be alone.
+func TestSideBySide(t *testing.T) {
+	dir := demoModel(t)
+	one, two := adapter(t, dir, 1), adapter(t, dir, 2)
+	all := []System{{Name: "base", Model: dir}, {Name: "one", Model: dir, Adapter: one}, {Name: "two", Model: dir, Adapter: two}}
+	o := base(t)
+	o.Systems = all
+	res := mustRun(t, o)
+	var alone []byte
+	var answers []string
+	for _, s := range all {
+		single := base(t)
+		single.Sources, single.Systems = o.Sources, []System{s}
+		mustRun(t, single)
+		text := read(t, single, predictionsFile)
+		answers = append(answers, strings.ReplaceAll(string(text), s.Name, ""))
+		alone = append(alone, text...)
+	}
+	if diff := cmp.Diff(string(alone), string(read(t, o, predictionsFile))); diff != "" {
+		t.Error(diff)
+	}
+	if answers[0] == answers[1] || answers[1] == answers[2] {
+		t.Error("the adapters change nothing")
+	}
+	if len(res.Tasks[0].Scores) != 3 || len(res.Tasks[0].Comparisons) != 2 || res.Tasks[0].Comparisons[1].B != "two" {
+		t.Errorf("%+v", res.Tasks[0])
+	}
+}
+
+// The report is well-formed, needs nothing from elsewhere, and has no text of a row as markup.
+func TestReport(t *testing.T) {
+	o := base(t)
+	var answers strings.Builder
+	for i := range 6 {
+		for _, system := range []string{"a", "b<i>"} {
+			fmt.Fprintf(&answers, `{"system": %q, "task": "notes", "id": "note-%d", "answer": "</td><script>alert(1)</script>\u001b[2J asthma %s"}`+"\n", system, i, system)
+		}
+	}
+	o.Sources = o.Sources[1:]
+	o.Predictions = []string{write(t, "a.jsonl", answers.String())}
+	mustRun(t, o)
+	text := read(t, o, ReportFile)
+	d := xml.NewDecoder(bytes.NewReader(text))
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		if slices.Contains([]string{"script", "link", "img", "iframe", "i"}, e.Name.Local) {
+			t.Errorf("the report has the element %s", e.Name.Local)
+		}
+		for _, a := range e.Attr {
+			if (a.Name.Local == "src" || a.Name.Local == "href") || strings.HasPrefix(a.Name.Local, "on") {
+				t.Errorf("the report has %s=%q", a.Name.Local, a.Value)
+			}
+		}
+	}
+	for _, want := range []string{"&lt;script&gt;alert(&#39;x&#39;)", "&lt;/td&gt;", "<svg", "b&lt;i&gt;", "note-5", "6 of 6 rows"} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("the report lacks %s", want)
+		}
+	}
+	if bytes.ContainsAny(text, "\u202e\x1b") {
+		t.Error("the report has characters that steer")
+	}
+}
+
+// Examples are never the row's own question, and all come in a fixed order.
+func TestShots(t *testing.T) {
+	dir := demoModel(t)
+	own := questions(6, "test")
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Sources[0].Files = []string{write(t, "q.jsonl", own)}
+	o.Sources[0].ShotFiles = []string{write(t, "shots.jsonl", own)} // the same rows
+	o.Shots = 5
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	sets, err := o.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := sets[0]
+	p, err := (&run{Options: o, sets: sets}).prompter(o.Systems[0], nil, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range x.rows {
+		text, err := p.text(t.Context(), row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(text, row.Input); n != 1 {
+			t.Errorf("row %s is in its prompt %d times", row.key, n)
+		}
+		if n := strings.Count(text, "### Response:\n"); n != 6 || !strings.HasSuffix(text, row.Input+"\n\n### Response:\n") {
+			t.Errorf("a prompt of %d parts:\n%s", n, text)
+		}
+		for _, other := range x.rows {
+			if other.key != row.key && !strings.Contains(text, other.Input+"\n\n### Response:\n"+other.Output+"\n\nBelow is") {
+				t.Errorf("row %s lacks the example %s", row.key, other.key)
+			}
+		}
+	}
+	if got := p.stop(); !strings.HasPrefix(got, "\n\nBelow is an instruction that describes a task") {
+		t.Errorf("stop string %q", got)
+	}
+	o.Shots = 6
+	if _, err := o.read(t.Context()); err == nil || !strings.Contains(err.Error(), "there are 5 rows to take examples from, and 6 are wanted") {
+		t.Error(err)
+	}
+	// From another split of the same file, by the task's own words.
+	o.Sources[0].Files = []string{write(t, "both.jsonl", own+questions(6, "train"))}
+	o.Sources[0].ShotFiles, o.Sources[0].Task.Shots, o.Sources[0].Task.ShotsSplit = nil, 2, "train"
+	o.Shots, o.Split = -1, "test"
+	if sets, err = o.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sets[0].shotsFor(sets[0].rows[0], 2) {
+		if s.Split != "train" {
+			t.Errorf("an example of the split %s", s.Split)
+		}
+	}
+}
+
+// Prompts are the template's texts to generate from.
+func TestPrompts(t *testing.T) {
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	sets, err := o.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"alpaca": "Below is an instruction that describes a task, paired with an input that provides further context. " +
+			"Write a response that appropriately completes the request.\n\n### Instruction:\nIs the drug named?\n\n" +
+			"### Input:\nShe takes metformin 10 mg once a day.\n\n### Response:\n",
+		"medtuned": "### Instruction:\nIs the drug named?\n\n### Input:\nShe takes metformin 10 mg once a day.\n\n### Output:\n",
+	} {
+		p, err := (&run{Options: o, sets: sets}).prompter(System{Template: name}, nil, sets[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.text(t.Context(), sets[0].rows[0]); got != want || err != nil {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}
+
+func TestChat(t *testing.T) {
+	dir := demoModel(t)
+	template := write(t, "chat.jinja", "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}")
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Systems = []System{{Name: "demo", Model: dir, Template: "chat"}}
+	o.ChatTemplate, o.SystemPrompt, o.Shots = template, "Be brief.", 1
+	o.Sources[0].ShotFiles = []string{write(t, "shots.jsonl", questions(1, "train")+questions(1, "dev"))}
+	o.Where = where(t, `id == "test-3"`)
+	res := mustRun(t, o)
+	if res.Tasks[0].Rows != 1 || res.Tasks[0].Shots != 1 {
+		t.Errorf("%+v", res.Tasks[0])
+	}
+	sets, err := o.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := asking{run: &run{Options: o, sets: sets, backends: map[string]string{"demo": "x"}}}
+	if err := a.open(t.Context(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	p, err := a.prompter(o.Systems[0], a.tok, sets[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.text(t.Context(), sets[0].rows[0])
+	want := "<|begin_of_text|>[system] Be brief.\n[user] Is the drug named?\n\nShe takes metformin 10 mg once a day.\n[assistant] yes\n" +
+		"[user] Is the drug named?\n\nShe takes budesonide 40 mg once a day.\n[assistant] "
+	if got != want || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	if bos, _ := a.tok.BOS(); p.tokens(got)[0] != bos || p.tokens(got)[1] == bos {
+		t.Errorf("BOS is not there once: %v", p.tokens(got)[:3])
+	}
+}
+
+func where(t *testing.T, text string) mix.Where {
+	t.Helper()
+	w, err := mix.ParseWhere(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// A stop string ends an answer and is not part of it.
+func TestStop(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	o.Sources, o.MaxNewTokens = o.Sources[1:], 24
+	mustRun(t, o)
+	free := answersOf(t, o)
+	letter := "a"
+	for _, beams := range []int{1, 3} {
+		p := o
+		p.Out, p.Stop, p.Beams = filepath.Join(t.TempDir(), "stop"), []string{letter, "\x00"}, beams
+		mustRun(t, p)
+		stopped := 0
+		for i, a := range answersOf(t, p) {
+			if strings.Contains(a.Answer, letter) {
+				t.Errorf("%q goes on behind the stop string", a.Answer)
+			}
+			if a.Finish == "stop" {
+				stopped++
+			}
+			if cut, _, found := strings.Cut(free[i].Answer, letter); beams == 1 && (cut != a.Answer || found != (a.Finish == "stop") || found && a.Tokens > free[i].Tokens) {
+				t.Errorf("%+v is stopped as %+v", free[i], a)
+			}
+		}
+		if stopped == 0 {
+			t.Errorf("%d beams: no answer was stopped", beams)
+		}
+	}
+}
+
+func answersOf(t *testing.T, o Options) (list []Answer) {
+	t.Helper()
+	for line := range bytes.Lines(read(t, o, predictionsFile)) {
+		var a Answer
+		if err := json.Unmarshal(line, &a); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// The figures of the papers are shown where task and split are theirs.
+func TestPublished(t *testing.T) {
+	row := func(split, task, id string) string {
+		return rowLine("Compare.", "Sentence 1: a\nSentence 2: b", "Neutral", task, split, id)
+	}
+	for name, c := range map[string]struct {
+		rows string
+		set  func(*Options)
+		n    int
+	}{
+		"theirs":        {rows: row("dev", "mednli", "0"), n: 3},
+		"another split": {rows: row("test", "mednli", "0")},
+		"no split":      {rows: row("", "mednli", "0")},
+		"another task":  {rows: row("dev", "nli", "0")},
+		"no task":       {rows: row("dev", "", "0")},
+		"some rows":     {rows: row("dev", "mednli", "0") + row("dev", "mednli", "1"), set: func(o *Options) { o.Limit = 1 }},
+		"mixed":         {rows: row("dev", "mednli", "0") + row("test", "mednli", "1"), set: func(o *Options) { o.MixedSplits = true }},
+		"a user's task": {rows: row("dev", "mednli", "0"), set: func(o *Options) { o.Sources[0].BuiltIn = false }},
+	} {
+		o := base(t)
+		s, err := LoadSource("mednli", write(t, "rows.jsonl", c.rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Sources = []Source{s}
+		o.Predictions = []string{write(t, "answers.jsonl", `{"id": "0", "answer": "Neutral"}`+"\n"+`{"id": "1", "answer": "Neutral"}`)}
+		if c.set != nil {
+			c.set(&o)
+		}
+		res := mustRun(t, o)
+		if got := len(res.Tasks[0].Published); got != c.n {
+			t.Errorf("%s: %d figures", name, got)
+		}
+		if c.n == 0 {
+			continue
+		}
+		var text bytes.Buffer
+		if err := res.Text(&text); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"mednli (IE), dev, 1 rows", "Llama2-MedTuned-13b, accuracy 89.46 (Llama2-MedTuned; value read; here: exact_match; dev split, computed); full fine-tuning"} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("no %q in\n%s", want, &text)
+			}
+		}
+		if !bytes.Contains(read(t, o, ReportFile), []byte("accuracy 89.46 (Llama2-MedTuned; value read")) {
+			t.Error("the report lacks the papers' figures")
+		}
+	}
+}
+
+// Options are compared by their likelihood in all, for each token, and for each byte.
+func TestChoices(t *testing.T) {
+	o := base(t)
+	x := &set{Source: Source{Task: named}, rows: []row{{}}}
+	x.rows[0].Output = "no"
+	r := &run{Options: o}
+	for _, c := range []struct {
+		yes, no Likelihood
+		want    [3]Number
+	}{
+		{Likelihood{-4, 1, 4}, Likelihood{-5, 2, 4}, [3]Number{0, 1, 0}},
+		{Likelihood{-4, 1, 2}, Likelihood{-5, 1, 4}, [3]Number{0, 0, 1}},
+		{Likelihood{-6, 3, 9}, Likelihood{-5, 1, 4}, [3]Number{1, 0, 0}},
+	} {
+		got, err := r.choices(x, []Answer{{Options: []Likelihood{c.yes, c.no}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range got {
+			if m.Value != c.want[i] {
+				t.Errorf("%v %v: %s is %v", c.yes, c.no, m.Name, m.Value)
+			}
+		}
+	}
+}
+
+// The likelihoods in predictions are those of the texts behind the prompts.
+func TestLikelihoods(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	mustRun(t, o)
+	sets, err := o.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := asking{run: &run{Options: o, sets: sets, backends: map[string]string{"demo": "x"}}}
+	if err := a.open(t.Context(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	p, err := a.prompter(o.Systems[0], a.tok, sets[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	eos, _ := a.tok.EOS()
+	for i, answer := range answersOf(t, o) {
+		text, err := p.text(t.Context(), sets[0].rows[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompt, b := p.tokens(text), &model.Batch{}
+		ids := append(slices.Clone(prompt), append(a.tok.EncodeContinuation(sets[0].rows[i].Output), eos)...)
+		b.Append(ids)
+		for at := len(prompt); at < len(ids); at++ {
+			b.Targets = append(b.Targets, model.Target{Row: int32(at - 1), Label: ids[at], Count: 1})
+		}
+		loss, err := a.model.Loss(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := -answer.Gold.LogLikelihood; answer.Gold.Tokens != len(ids)-len(prompt) || got < loss*0.999 || got > loss*1.001 {
+			t.Errorf("row %d: %v nats for %d tokens, want %v for %d", i, got, answer.Gold.Tokens, loss, len(ids)-len(prompt))
+		}
+		if len(answer.Options) != 2 || answer.Options[i%2].Tokens != answer.Gold.Tokens-1 || answer.Options[i%2].LogLikelihood < answer.Gold.LogLikelihood {
+			t.Errorf("row %d: %+v", i, answer)
+		}
+	}
+}
+
+// results.json has the keys that it has.
+func TestSchema(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "base", Model: dir}, {Name: "tuned", Model: dir, Adapter: adapter(t, dir, 1)}}
+	o.Sources[1].Files = o.Sources[1].Files[:1]
+	s, err := LoadSource("mednli", write(t, "m.jsonl", rowLine("Compare.", "a", "Neutral", "mednli", "dev", "0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Sources = append(o.Sources, s)
+	mustRun(t, o)
+	keys := map[string]bool{}
+	var tree any
+	if err := json.Unmarshal(read(t, o, ResultsFile), &tree); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, value := range v {
+				if strings.HasSuffix(path, ".finish") || strings.HasSuffix(path, ".splits") {
+					k = "*"
+				}
+				walk(path+"."+k, value)
+			}
+		case []any:
+			for _, value := range v {
+				walk(path+"[]", value)
+			}
+		default:
+			keys[path] = true
+		}
+	}
+	walk("", tree)
+	var list []string
+	for k := range keys {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	if *update {
+		if err := os.WriteFile(filepath.Join("testdata", "schema.txt"), []byte(strings.Join(list, "\n")+"\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "schema.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), strings.Join(list, "\n")+"\n"); diff != "" {
+		t.Error(diff)
+	}
+	var back Results
+	if err := json.Unmarshal(read(t, o, ResultsFile), &back); err != nil || back.Schema != 1 || len(back.Tasks) != 3 {
+		t.Errorf("%v %+v", err, back)
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	o.Progress = func(p Progress) {
+		if p.Done > 0 {
+			stop()
+		}
+	}
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if n := len(answersOf(t, o)); n != o.BatchSize {
+		t.Errorf("%d answers are left", n)
+	}
+	o.Progress = nil
+	mustRun(t, o)
+}
+
+func TestWrong(t *testing.T) {
+	dir := demoModel(t)
+	answers := func(lines ...string) func(*Options) {
+		return func(o *Options) {
+			o.Systems, o.Sources = nil, o.Sources[:1]
+			o.Sources[0].Files = []string{write(t, "q.jsonl", questions(2, "test"))}
+			o.Predictions = []string{write(t, "p.jsonl", strings.Join(lines, "\n"))}
+		}
+	}
+	with := func(text string) func(*Options) {
+		return func(o *Options) { o.Sources[0].Files = []string{write(t, "rows.jsonl", text)} }
+	}
+	for name, c := range map[string]struct {
+		set  func(*Options)
+		want string
+	}{
+		"nobody":        {func(o *Options) { o.Systems = nil }, "there is neither a model nor a file of answers"},
+		"both":          {func(o *Options) { o.Predictions = []string{"x"} }, "models are asked, or existing answers scored, not both"},
+		"no task":       {func(o *Options) { o.Sources = nil }, "there is no task"},
+		"beams":         {func(o *Options) { o.Beams, o.Temperature = 2, 1 }, "beams do not sample"},
+		"top-k":         {func(o *Options) { o.TopK = 5 }, "at temperature 0 nothing is sampled"},
+		"batch":         {func(o *Options) { o.BatchSize = 0 }, "a batch of 0 rows"},
+		"same name":     {func(o *Options) { o.Systems = append(o.Systems, o.Systems[0]) }, `two systems have the name "demo"`},
+		"model":         {func(o *Options) { o.Systems[0].Model = filepath.Join(dir, "none") }, "none"},
+		"adapter":       {func(o *Options) { o.Systems[0].Adapter = dir }, lora.ConfigFile},
+		"template":      {func(o *Options) { o.Template = "alpacca" }, `template "alpacca" is neither built in`},
+		"chat":          {func(o *Options) { o.SystemPrompt = "x" }, "a system prompt are for the template chat, and demo is asked with alpaca"},
+		"chat template": {func(o *Options) { o.Template = "chat" }, "the model has no chat template"},
+		"rows":          {func(o *Options) { o.Sources[0].Files = []string{"nowhere.jsonl"} }, "nowhere.jsonl"},
+		"bad row":       {with(questions(1, "test") + `{"instruction": "x"}` + "\n"), "rows.jsonl:2"},
+		"gold":          {with(rowLine("a", "b", "maybe", "named", "test", "7")), `example 1 (id "7"): the gold answer "maybe" is none of the labels`},
+		"twice":         {with(rowLine("a", "b", "yes", "named", "test", "7") + rowLine("a", "c", "no", "named", "test", "7")), `two rows have the id "7"`},
+		"mixed":         {with(questions(1, "test") + questions(2, "dev")), "the rows are of several splits (dev: 2, test: 1): choose one"},
+		"other task":    {with(questions(1, "test") + rowLine("a", "b", "yes", "x", "test", "8")), "1 of the 2 rows say that they are of another task"},
+		"none left":     {func(o *Options) { o.Split = "train" }, "none of the 10 rows is left"},
+		"options":       {func(o *Options) { o.Sources[0].Task.Parser, o.Sources[0].Task.Labels = "choice", nil }, "its input does not end in the lines of options"},
+		"shots":         {func(o *Options) { o.Shots = 1 }, "1 examples: from which rows?"},
+		"shots' split":  {func(o *Options) { o.Shots, o.ShotsSplit = 1, "test" }, "the examples are to be of the split test, whose rows are scored"},
+		"missing":       {answers(`{"id": "test-0", "answer": ""}`), `p has no answer to 1 of the 2 rows of named: "test-1" is the first`},
+		"answer twice":  {answers(`{"id": "test-0", "answer": ""}`, `{"id": "test-0", "answer": ""}`), `p.jsonl:2: a second answer of "p" to "test-0"`},
+		"no answer":     {answers(`{"id": "test-0"}`), "p.jsonl:1: it has neither answer nor prediction"},
+		"two answers":   {answers(`{"id": "test-0", "answer": "", "prediction": ""}`), "p.jsonl:1: it has both"},
+		"torn":          {answers(`{"id": "test-0", "answer": ""}`, `{"id": "te`), "p.jsonl:2: "},
+		"none of ours":  {answers(`{"id": "x", "answer": ""}`), "no answer is one to a row of the tasks"},
+	} {
+		o := base(t)
+		o.Systems = []System{{Name: "demo", Model: dir}}
+		c.set(&o)
+		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if _, err := os.Stat(filepath.Join(o.Out, ResultsFile)); err == nil {
+			t.Errorf("%s: there are results", name)
+		}
+	}
+}
+
+// A directory belongs to one run.
+func TestOtherSettings(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	mustRun(t, o)
+	for name, c := range map[string]struct {
+		set  func(*Options)
+		want string
+	}{
+		"tokens": {func(o *Options) { o.MaxNewTokens = 7 }, "tasks[0].max_new_tokens was 6, is 7; tasks[1].max_new_tokens was 12, is 7"},
+		"rows":   {func(o *Options) { o.Limit = 3 }, "tasks[0].n was 10, is 3"},
+		"seed":   {func(o *Options) { o.Seed = 1 }, "seed was 42, is 1"},
+		"answers": {func(o *Options) { o.Predictions, o.Systems = []string{filepath.Join(o.Out, predictionsFile)}, nil },
+			"is the directory of a run that has answers of its own"},
+	} {
+		p := o
+		c.set(&p)
+		if _, err := Run(t.Context(), p); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.Out, predictionsFile), []byte(`{"system":"demo","task":"named","id":"x","answer":""}`+"\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), `line 1 is the answer of "demo" to "x" of "named"; there should be that of "demo" to "test-0"`) {
+		t.Error(err)
+	}
+	p := o
+	p.Overwrite, p.MaxNewTokens = true, 7
+	mustRun(t, p)
+}
+
+func TestErrorKinds(t *testing.T) {
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Sources[0].Files = []string{write(t, "q.jsonl", questions(6, "test"))}
+	var lines []string
+	for i, a := range []string{"yes", "yes", "no", "", "dunno", "yes"} {
+		lines = append(lines, fmt.Sprintf(`{"id": "test-%d", "answer": %q, "finish": "length"}`, i, a))
+	}
+	o.Predictions = []string{write(t, "p.jsonl", strings.Join(lines, "\n"))}
+	got := mustRun(t, o).Tasks[0].Scores[0].Errors
+	want := []ErrorKind{{"yes for no", 2}, {"cannot be read, and was cut at the most tokens", 1}, {"no answer", 1}, {"no for yes", 1}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,228 @@
+package eval
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/biolora/biolora/internal/regular"
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/tokenizer/chat"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// between is what follows an example.
+const between = "\n\n"
+
+// maxChatTemplate is the largest file that is read as a chat template, in bytes.
+const maxChatTemplate = 1 << 20
+
+// template is what makes the prompts of a system for a task: the system's own, else the task's, else the run's.
+func (o *Options) template(s System, x *set) (instruct.Template, string, error) {
+	name := s.Template
+	if name == "" && x != nil {
+		name = x.Task.Template
+	}
+	if name == "" {
+		name = o.Template
+	}
+	t, err := instruct.LoadTemplate(name)
+	return t, name, err
+}
+
+// prompter makes the prompts of one system for one task.
+type prompter struct {
+	template instruct.Template
+	tok      *tokenizer.Tokenizer
+	chat     *chat.Template // nil for plain text
+	system   string         // message of the chat
+	vars     map[string]any
+	now      time.Time
+	shots    int
+	set      *set
+}
+
+// prompter opens the template of a system for a task.
+func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, error) {
+	t, _, err := r.template(s, x)
+	if err != nil {
+		return nil, err
+	}
+	p := &prompter{template: t, tok: tok, system: r.SystemPrompt, shots: r.shotCount(x), set: x, now: r.Now}
+	if !t.Chat {
+		if r.ChatTemplate != "" || r.SystemPrompt != "" {
+			return nil, fmt.Errorf("a chat template and a system prompt are for the template chat, and %s is asked with %s", s.Name, t.Name)
+		}
+		return p, nil
+	}
+	p.vars = map[string]any{}
+	for name, token := range tok.SpecialNames() {
+		p.vars[name] = token
+	}
+	source, err := chatSource(r.ChatTemplate, tok)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if p.chat, err = chat.Parse(source); err != nil {
+		return nil, fmt.Errorf("%s: the chat template: %w", s.Name, err)
+	}
+	return p, nil
+}
+
+// chatSource is a chat template's text: the tokenizer's own, another of its by name, or a file's.
+func chatSource(name string, tok *tokenizer.Tokenizer) (string, error) {
+	all := tok.ChatTemplates()
+	if name == "" {
+		if source, ok := tok.ChatTemplate(); ok {
+			return source, nil
+		}
+		return "", errors.New("the model has no chat template: name a file")
+	}
+	if source, ok := all[name]; ok {
+		return source, nil
+	}
+	text, err := regular.ReadFile(name, maxChatTemplate)
+	if err != nil {
+		return "", fmt.Errorf("chat template %q is neither one of the tokenizer's (%q) nor a file that can be read: %w", name, slices.Sorted(maps.Keys(all)), err)
+	}
+	return string(text), nil
+}
+
+// text is the prompt of a row.
+func (p *prompter) text(ctx context.Context, r row) (string, error) {
+	shots := p.set.shotsFor(r, p.shots)
+	ask := func(r row) string { return p.template.Prompt(r.Instruction, r.Input) }
+	if p.chat == nil {
+		var b strings.Builder
+		for _, s := range shots {
+			b.WriteString(ask(s) + s.Output + between)
+		}
+		return b.String() + ask(r), nil
+	}
+	in := chat.Input{AddGenerationPrompt: true, Variables: p.vars, Now: p.now}
+	add := func(role, content string) error {
+		text, err := json.Marshal(map[string]string{"role": role, "content": content})
+		in.Messages = append(in.Messages, text)
+		return err
+	}
+	var errs []error
+	if p.system != "" {
+		errs = append(errs, add("system", p.system))
+	}
+	for _, s := range shots {
+		errs = append(errs, add("user", ask(s)), add("assistant", s.Output))
+	}
+	errs = append(errs, add("user", ask(r)))
+	if err := errors.Join(errs...); err != nil {
+		return "", err
+	}
+	return p.chat.Render(ctx, in)
+}
+
+// stop is the string that ends an answer behind examples: the beginning of another prompt. It is empty without examples,
+// in a chat, and where a template begins with the row's own words.
+func (p *prompter) stop() string {
+	if p.shots == 0 || p.chat != nil {
+		return ""
+	}
+	text := p.template.Inference
+	if text == "" {
+		text = p.template.PromptInput
+	}
+	first, _, _ := strings.Cut(text, "{")
+	first, _, _ = strings.Cut(first, "\n")
+	if other := p.template.PromptNoInput; p.template.Inference == "" && other != "" {
+		first = common(first, other)
+	}
+	if first = strings.TrimSpace(first); first == "" {
+		return ""
+	}
+	return between + first
+}
+
+// common is what two texts have in common at their beginning.
+func common(a, b string) string {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return strings.ToValidUTF8(a[:n], "")
+}
+
+// tokens are the ids of a prompt. They begin with BOS, once.
+func (p *prompter) tokens(prompt string) []int32 {
+	ids := p.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}})[0]
+	if bos, ok := p.tok.BOS(); ok && (len(ids) == 0 || ids[0] != bos) {
+		ids = append([]int32{bos}, ids...)
+	}
+	return ids
+}
+
+// follow are the ids of a text behind a prompt, encoded apart as in training, with the end token where end says so.
+func (p *prompter) follow(prompt, text string, end bool) []int32 {
+	ids := p.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}, {Text: text}})[1]
+	if eos, ok := p.tok.EOS(); ok && end {
+		ids = append(slices.Clone(ids), eos)
+	}
+	return ids
+}
+
+// prompt is how a row is asked.
+type prompt struct {
+	text string
+	ids  []int32
+	// group is that of the rows with the same examples, and head what the ids of all of them begin with. It depends on
+	// the rows of the task, not on the batch, because what is computed apart may differ in its last bits.
+	group, head int
+}
+
+// minHead is the shortest beginning that is worth being computed apart, in tokens.
+const minHead = 8
+
+// all are the prompts of all rows.
+func (p *prompter) all(ctx context.Context) ([]prompt, error) {
+	list := make([]prompt, len(p.set.rows))
+	groups := map[string]int{}
+	var heads [][]int32
+	for i, row := range p.set.rows {
+		text, err := p.text(ctx, row)
+		if err != nil {
+			return nil, fmt.Errorf("row %s: %w", row.key, err)
+		}
+		var names []string
+		for _, s := range p.set.shotsFor(row, p.shots) {
+			names = append(names, s.key)
+		}
+		ids, key := p.tokens(text), hash(names...)
+		if len(ids) == 0 {
+			return nil, fmt.Errorf("row %s: the prompt has no tokens", row.key)
+		}
+		group, ok := groups[key]
+		if !ok {
+			group = len(groups)
+			groups[key], heads = group, append(heads, ids[:len(ids)-1])
+		}
+		heads[group] = begin(heads[group], ids[:len(ids)-1])
+		list[i] = prompt{text: text, ids: ids, group: group}
+	}
+	for i := range list {
+		if n := len(heads[list[i].group]); n >= minHead {
+			list[i].head = n
+		}
+	}
+	return list, nil
+}
+
+// begin is what two lists have in common at their beginning.
+func begin(a, b []int32) []int32 {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
+}

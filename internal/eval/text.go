@@ -1,0 +1,105 @@
+package eval
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/biolora/biolora/internal/visible"
+)
+
+// shownMetrics are those that a table has beside the main one, where there are any.
+var shownMetrics = []string{
+	"accuracy", "macro_f1", "example_f1", "micro_f1", "f1", "strict_f1", "repository_f1", "exact_match", "rougeL", "rouge1", "rouge2",
+	"likelihood_accuracy", "likelihood_accuracy_per_token", "likelihood_accuracy_per_byte", "perplexity",
+}
+
+// columns are the metrics of a task's table, the main one first.
+func (t *Task) columns() []string {
+	names := []string{t.Main}
+	for _, name := range shownMetrics {
+		if _, ok := t.Scores[0].Metric(name); ok && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// splitText is how a split is shown.
+func (t *Task) splitText() string {
+	switch t.Split {
+	case "":
+		return "split not said"
+	case "mixed":
+		return "mixed splits"
+	}
+	return t.Split
+}
+
+// shown is a metric as a person reads it: a share in per cent, perplexity as it is.
+func shown(m Metric) string {
+	if m.Name == "perplexity" {
+		return fmt.Sprintf("%.3g [%.3g, %.3g]", m.Value, m.Low, m.High)
+	}
+	return fmt.Sprintf("%.1f [%.1f, %.1f]", 100*m.Value, 100*m.Low, 100*m.High)
+}
+
+// Text writes a table for each task: a line for each system, with the metrics in per cent and their intervals, and the
+// papers' figures below.
+func (r *Results) Text(w io.Writer) error {
+	for i := range r.Tasks {
+		t := &r.Tasks[i]
+		fmt.Fprintf(w, "%s (%s), %s, %d rows, %.0f %% intervals\n", t.Name, t.Category, t.splitText(), t.Rows, 100*r.Intervals.Level)
+		tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		columns := t.columns()
+		fmt.Fprintf(tab, "  system\t%s\tinvalid\n", strings.Join(columns, "\t"))
+		for k := range t.Scores {
+			s := &t.Scores[k]
+			fmt.Fprintf(tab, "  %s", visible.Text(s.System))
+			for _, name := range columns {
+				cell := "-"
+				if m, ok := s.Metric(name); ok {
+					cell = shown(m)
+				}
+				fmt.Fprintf(tab, "\t%s", cell)
+			}
+			fmt.Fprintf(tab, "\t%.1f\n", 100*s.InvalidShare)
+		}
+		if err := tab.Flush(); err != nil {
+			return err
+		}
+		for _, c := range t.Comparisons {
+			for _, test := range c.Tests {
+				if test.Metric == t.Main {
+					fmt.Fprintf(w, "  %s - %s: %+.1f [%+.1f, %+.1f], p %.2g\n", visible.Text(c.B), visible.Text(c.A),
+						100*test.Difference, 100*test.Low, 100*test.High, test.PRandomisation)
+				}
+			}
+		}
+		for _, p := range t.Published {
+			fmt.Fprintf(w, "  published: %s\n", p.text())
+		}
+		fmt.Fprintln(w)
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(w, "note: %s\n", visible.Text(warning))
+	}
+	return nil
+}
+
+// text is a paper's figure with how it is known.
+func (p *Published) text() string {
+	split := p.Split
+	if split == "" {
+		split = "split " + p.SplitKnown
+	} else {
+		split += " split, " + p.SplitKnown
+	}
+	text := fmt.Sprintf("%s, %s %.2f (%s; value %s; here: %s; %s)", p.Model, p.Metric, 100*p.Value, p.Paper, p.ValueKnown, p.Ours, split)
+	if p.Note != "" {
+		text += "; " + p.Note
+	}
+	return text
+}
