@@ -63,7 +63,10 @@ func (r *run) plan() (all []due) {
 }
 
 // journal is predictions.jsonl, open to add to.
-type journal struct{ f *os.File }
+type journal struct {
+	f   *os.File
+	end int64 // of what is known to be in it
+}
 
 // resume reads what is there of the batches, drops what is behind the last whole one, a torn line among it, and returns
 // how many there are.
@@ -86,7 +89,7 @@ func (r *run) resume(plan []due) (*journal, int, error) {
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
-	return &journal{f}, done, nil
+	return &journal{f, end}, done, nil
 }
 
 // replay takes over the answers of whole batches. end is where they end in the file.
@@ -143,7 +146,7 @@ func (r *run) keep(b due, batch []Answer) {
 	r.answers[b.system][b.set] = append(r.answers[b.system][b.set], batch...)
 }
 
-// add writes a batch and waits until the disk has it.
+// add writes a batch and waits until the disk has it. A file that has grown or shrunk is somebody else's, too.
 func (j *journal) add(batch []Answer) error {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -153,7 +156,15 @@ func (j *journal) add(batch []Answer) error {
 			return fmt.Errorf("%s: the answer to %q of %s: %w", j.f.Name(), a.ID, a.Task, err)
 		}
 	}
-	if _, err := j.f.Write(text.Bytes()); err != nil {
+	info, err := j.f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != j.end {
+		return fmt.Errorf("%s has %d bytes where this run has written %d: another one is at work there", j.f.Name(), info.Size(), j.end)
+	}
+	n, err := j.f.Write(text.Bytes())
+	if j.end += int64(n); err != nil {
 		return err
 	}
 	return j.f.Sync()
@@ -212,8 +223,9 @@ type gathering struct {
 // given is a line of a file of answers. Other keys are passed over.
 type given struct {
 	Answer
-	Text       *string `json:"answer"`
-	Prediction *string `json:"prediction"` // other programs' name for it
+	Row        json.RawMessage `json:"id"` // a text, or a number as it is written
+	Text       *string         `json:"answer"`
+	Prediction *string         `json:"prediction"` // other programs' name for it
 }
 
 func (g *gathering) file(path string) error {
@@ -261,8 +273,8 @@ func (g *gathering) line(path string, line []byte) error {
 		a.Text = a.Prediction
 	}
 	a.Answer.Answer = *a.Text
-	if a.ID == "" {
-		return errors.New("it has no id")
+	if a.ID = id(a.Row); a.ID == "" {
+		return errors.New("it has no id that is a text or a number")
 	}
 	if a.System == "" {
 		a.System = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
@@ -291,6 +303,19 @@ func (g *gathering) line(path string, line []byte) error {
 	}
 	of[p.set][p.at] = a.Answer
 	return nil
+}
+
+// id is what a JSON text or number says, or empty.
+func id(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	var number json.Number
+	if json.Unmarshal(raw, &number) == nil {
+		return number.String()
+	}
+	return ""
 }
 
 // end finds out which answers are missing: a score over the others would be one of another set.

@@ -734,6 +734,7 @@ func TestWrong(t *testing.T) {
 		"no answer":     {answers(`{"id": "test-0"}`), "p.jsonl:1: it has neither answer nor prediction"},
 		"two answers":   {answers(`{"id": "test-0", "answer": "", "prediction": ""}`), "p.jsonl:1: it has both"},
 		"torn":          {answers(`{"id": "test-0", "answer": ""}`, `{"id": "te`), "p.jsonl:2: "},
+		"no id":         {answers(`{"id": true, "answer": ""}`), "p.jsonl:1: it has no id that is a text or a number"},
 		"none of ours":  {answers(`{"id": "x", "answer": ""}`), "no answer is one to a row of the tasks"},
 	} {
 		o := base(t)
@@ -779,6 +780,40 @@ func TestOtherSettings(t *testing.T) {
 	p := o
 	p.Overwrite, p.MaxNewTokens = true, 7
 	mustRun(t, p)
+}
+
+// Ids may be numbers, in rows and in answers.
+func TestNumbers(t *testing.T) {
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Sources[0].Files = []string{write(t, "q.jsonl", `{"instruction": "Is it?", "output": "yes", "id": 12345678901234567890}`)}
+	o.Predictions = []string{write(t, "p.jsonl", `{"id": 12345678901234567890, "prediction": "yes"}`)}
+	if m, _ := mustRun(t, o).Tasks[0].Scores[0].Metric("accuracy"); m.Value != 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// Two runs in one directory do not mix their answers.
+func TestTwoAtWork(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	o.Progress = func(p Progress) {
+		if p.Done != o.BatchSize {
+			return
+		}
+		f, err := os.OpenFile(filepath.Join(o.Out, predictionsFile), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString("x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "another one is at work there") {
+		t.Error(err)
+	}
 }
 
 func TestErrorKinds(t *testing.T) {

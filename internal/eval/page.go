@@ -58,12 +58,13 @@ type taskView struct {
 	Examples  []exampleView
 }
 
-// chart is a horizontal bar chart of the main metric.
+// chart is a horizontal bar chart of the main metric or, where there are papers' figures, of the one that is computed as
+// theirs is.
 type chart struct {
-	Width, Height, Left, Right int
-	Label                      string
-	Ticks                      []tick
-	Bars                       []bar
+	Width, Height int
+	Label         string
+	Ticks         []tick
+	Bars          []bar
 }
 
 type tick struct {
@@ -94,10 +95,14 @@ func scale(share Number) int {
 }
 
 func (t *Task) chart() chart {
-	c := chart{Width: chartWidth, Left: chartLeft, Right: chartLeft + chartPlot, Label: t.Main + " in per cent"}
+	shown := t.Main
+	if len(t.Published) > 0 {
+		shown = t.Published[0].Ours
+	}
+	c := chart{Width: chartWidth, Label: shown + " in per cent"}
 	add := func(name string, m Metric, published bool) {
 		y := barStep*len(c.Bars) + 6
-		b := bar{Name: name, Text: fmt.Sprintf("%.1f", 100*m.Value), Y: y, Middle: y + barHeight/2, Base: y + barHeight - 5, X: chartLeft,
+		b := bar{Name: short(name), Text: fmt.Sprintf("%.1f", 100*m.Value), Y: y, Middle: y + barHeight/2, Base: y + barHeight - 5, X: chartLeft,
 			Width: scale(m.Value) - chartLeft, Top: y + 4, Under: y + barHeight - 4, Published: published}
 		if low, high := float64(m.Low), float64(m.High); !published && low == low && high == high {
 			b.Interval, b.Low, b.High = true, scale(m.Low), scale(m.High)
@@ -105,7 +110,7 @@ func (t *Task) chart() chart {
 		c.Bars = append(c.Bars, b)
 	}
 	for i := range t.Scores {
-		if m, ok := t.Scores[i].Metric(t.Main); ok {
+		if m, ok := t.Scores[i].Metric(shown); ok {
 			add(t.Scores[i].System, m, false)
 		}
 	}
@@ -117,6 +122,16 @@ func (t *Task) chart() chart {
 		c.Ticks = append(c.Ticks, tick{scale(Number(i) / 100), fmt.Sprint(i)})
 	}
 	return c
+}
+
+// short is a name that has room beside a bar.
+func short(name string) string {
+	const most = 30
+	letters := []rune(name)
+	if len(letters) <= most {
+		return name
+	}
+	return "…" + string(letters[len(letters)-most+1:])
 }
 
 // exampleView is a row with all answers.

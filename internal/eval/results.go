@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -257,10 +258,10 @@ func (r *Results) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ReportFile, err)
 	}
-	if err := atomicfile.Write(dir+"/"+ResultsFile, func(w io.Writer) error { return encode(w, r) }); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, ResultsFile), func(w io.Writer) error { return encode(w, r) }); err != nil {
 		return err
 	}
-	return atomicfile.Write(dir+"/"+ReportFile, func(w io.Writer) error {
+	return atomicfile.Write(filepath.Join(dir, ReportFile), func(w io.Writer) error {
 		_, err := w.Write(report)
 		return err
 	})

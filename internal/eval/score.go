@@ -169,7 +169,7 @@ func (r *run) checkGold() error {
 		if err == nil {
 			_, err = scorer.Score(examples(x, nil))
 		}
-		if err == nil && r.Likelihood && spec.Kind == metrics.SingleLabel {
+		if err == nil && r.Likelihood && (spec.Kind == metrics.SingleLabel || spec.Kind == metrics.MultipleChoice) {
 			_, err = goldOptions(x)
 		}
 		if err != nil {

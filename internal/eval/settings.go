@@ -2,6 +2,7 @@ package eval
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -319,20 +320,13 @@ func differences(a, b *settings) (list []string, err error) {
 	maps.Copy(all, y)
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if x[key] != y[key] {
-			list = append(list, fmt.Sprintf("%s was %s, is %s", key, or(x[key], "absent"), or(y[key], "absent")))
+			list = append(list, fmt.Sprintf("%s was %s, is %s", key, cmp.Or(x[key], "absent"), cmp.Or(y[key], "absent")))
 		}
 	}
 	if n := len(list); n > 8 {
 		list = append(list[:8], fmt.Sprintf("and %d more", n-8))
 	}
 	return list, nil
-}
-
-func or(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
 }
 
 // flat are the values in settings by their paths.
