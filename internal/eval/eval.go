@@ -17,8 +17,9 @@
 // with the question's own input. An answer ends at an end token of the model, at a stop string, which is cut from it, or
 // after so many new tokens; examples add a stop string, the beginning of another prompt.
 //
-// What the prompts of a task have in common at their beginning is computed once for each batch. An answer depends on its
-// place in its batch, if it is sampled, and not on the batch at all if it is not.
+// What the prompts of a task have in common at their beginning is computed once for each batch. An answer that is sampled
+// depends on its place in its batch; others depend on the size of batches by rounding at most, since a row that is alone
+// goes through other kernels than several. A run has one size, and goes on with it.
 //
 // Beside the answer, a row has the likelihood of its gold output after the same prompt, with the end token, of which
 // perplexity is made; and, if asked for, that of each option.

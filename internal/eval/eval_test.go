@@ -529,7 +529,7 @@ func TestPublished(t *testing.T) {
 		if err := res.Text(&text); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"mednli (IE), dev, 1 rows", "Llama2-MedTuned-13b, accuracy 89.46 (Llama2-MedTuned; value read; here: exact_match; dev split, computed); full fine-tuning"} {
+		for _, want := range []string{"mednli (IE), dev, 1 rows", "accuracy", "exact_match", "Llama2-MedTuned-13b, accuracy 89.46 (Llama2-MedTuned; value read; here: exact_match; dev split, computed); full fine-tuning"} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("no %q in\n%s", want, &text)
 			}

@@ -101,8 +101,9 @@ type Task struct {
 	Template     string         `json:"template,omitempty"` // the task's own, for systems that have none
 	Shots        int            `json:"shots"`
 	ShotFiles    []File         `json:"shot_files,omitempty"`
-	Main         string         `json:"main_metric"`
-	Scores       []Score        `json:"scores"` // in the order of the systems
+	Metrics      []string       `json:"metrics"`     // the task's own choice of them
+	Main         string         `json:"main_metric"` // the first of them that there is
+	Scores       []Score        `json:"scores"`      // in the order of the systems
 	// Comparisons are of each system with the first. They are not corrected for their number.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
 	// Published are the papers' figures of this task and split. That the rows are theirs is not checked.

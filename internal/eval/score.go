@@ -88,7 +88,8 @@ func (r *run) spec(x *set) metrics.Spec {
 
 func (r *run) scoreSet(ctx context.Context, x *set) (Task, error) {
 	t := Task{Name: x.Task.Name, Title: x.Task.Title, Category: x.Task.Category, Parser: x.Task.Parser, BuiltIn: x.BuiltIn,
-		Split: x.split(), Splits: x.splits, Rows: len(x.rows), Files: x.files, rows: x.rows}
+		Metrics: x.Task.Metrics,
+		Split:   x.split(), Splits: x.splits, Rows: len(x.rows), Files: x.files, rows: x.rows}
 	if len(r.Predictions) == 0 {
 		t.Shots, t.ShotFiles, t.MaxNewTokens, t.Template = r.shotCount(x), x.shotFiles, r.newTokens(x), x.Task.Template
 	}

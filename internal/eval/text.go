@@ -10,21 +10,24 @@ import (
 	"github.com/biolora/biolora/internal/visible"
 )
 
-// shownMetrics are those that a table has beside the main one, where there are any.
-var shownMetrics = []string{
-	"accuracy", "macro_f1", "example_f1", "micro_f1", "f1", "strict_f1", "repository_f1", "exact_match", "rougeL", "rouge1", "rouge2",
-	"likelihood_accuracy", "likelihood_accuracy_per_token", "likelihood_accuracy_per_byte", "perplexity",
-}
-
-// columns are the metrics of a task's table, the main one first.
+// columns are the metrics of a task's table: the main one first, the task's others, what is computed as the papers' figures
+// are, and what is not made of answers.
 func (t *Task) columns() []string {
-	names := []string{t.Main}
-	for _, name := range shownMetrics {
-		if _, ok := t.Scores[0].Metric(name); ok && !slices.Contains(names, name) {
-			names = append(names, name)
+	names := append([]string{t.Main}, t.Metrics...)
+	for _, p := range t.Published {
+		names = append(names, p.Ours)
+	}
+	for _, m := range t.Scores[0].Likelihood {
+		names = append(names, m.Name)
+	}
+	names = append(names, "perplexity")
+	var shown []string
+	for _, name := range names {
+		if _, ok := t.Scores[0].Metric(name); ok && !slices.Contains(shown, name) {
+			shown = append(shown, name)
 		}
 	}
-	return names
+	return shown
 }
 
 // splitText is how a split is shown.
