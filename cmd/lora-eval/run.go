@@ -172,6 +172,9 @@ func (c *run) systems() (list []eval.System, err error) {
 		if len(c.Model)+len(c.Adapter) > 0 || c.WithBase {
 			return nil, cli.Usagef("--predictions scores existing answers, and --model, --adapter and --with-base are for asking")
 		}
+		if given := c.asking(); len(given) > 0 {
+			return nil, cli.Usagef("--predictions scores existing answers, and %s is for asking", strings.Join(given, ", "))
+		}
 		return nil, nil
 	}
 	switch {
@@ -199,6 +202,42 @@ func (c *run) systems() (list []eval.System, err error) {
 		list = append(list, eval.System{Name: name, Model: c.Model[0], Adapter: c.Adapter[i], Base: c.Base})
 	}
 	return list, nil
+}
+
+// asking are the flags that are given and for asking models alone.
+func (c *run) asking() (given []string) {
+	o := eval.Defaults()
+	for _, f := range []struct {
+		name string
+		is   bool
+	}{
+		{"template", c.Template != o.Template},
+		{"chat-template", c.ChatTemplate != ""},
+		{"system-prompt", c.SystemPrompt != ""},
+		{"template-date", c.TemplateDate != o.Now.Format(time.DateOnly)},
+		{"shots", c.Shots != nil},
+		{"shots-from", len(c.ShotsFrom) > 0},
+		{"shots-split", c.ShotsSplit != ""},
+		{"max-new-tokens", c.MaxNewTokens != 0},
+		{"stop", len(c.Stop) > 0},
+		{"beams", c.Beams != o.Beams},
+		{"length-penalty", c.LengthPenalty != o.LengthPenalty},
+		{"temperature", c.Temperature != 0},
+		{"top-k", c.TopK != 0},
+		{"top-p", c.TopP != 0},
+		{"batch-size", c.BatchSize != o.BatchSize},
+		{"likelihood", c.Likelihood},
+		{"no-perplexity", c.NoPerplexity},
+		{"base", c.Base != ""},
+		{"compute", c.Compute != ""},
+		{"threads", c.Threads != 0},
+		{"cache-dir", c.CacheDir != ""},
+	} {
+		if f.is {
+			given = append(given, "--"+f.name)
+		}
+	}
+	return given
 }
 
 // shortNames are the last parts of paths, or the paths where two have the same.

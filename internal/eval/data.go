@@ -200,7 +200,13 @@ func (o *Options) shotCount(x *set) int {
 // readShots finds the rows to choose examples from, and puts them in the order of choice.
 func (o *Options) readShots(ctx context.Context, x *set, own []row) error {
 	n := o.shotCount(x)
-	if n == 0 || len(o.Predictions) > 0 {
+	if len(o.Predictions) > 0 {
+		return nil
+	}
+	if n == 0 {
+		if o.ShotsSplit != "" || len(x.ShotFiles) > 0 {
+			return errors.New("there are rows to take examples from, and no examples are asked for")
+		}
 		return nil
 	}
 	split := o.ShotsSplit

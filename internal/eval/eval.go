@@ -179,6 +179,7 @@ func (o *Options) Check() error {
 	wrong(!(o.Temperature >= 0) || o.TopK < 0 || !(o.TopP >= 0 && o.TopP <= 1), "temperature %v, top-k %d, top-p %v: want numbers from 0, top-p up to 1",
 		o.Temperature, o.TopK, o.TopP)
 	wrong(o.Temperature == 0 && (o.TopK > 0 || o.TopP > 0), "top-k and top-p are for sampling: at temperature 0 nothing is sampled")
+	wrong(o.Beams == 1 && o.LengthPenalty != Defaults().LengthPenalty, "the length penalty is for beams, and there is 1")
 	wrong(o.BatchSize < 1 || o.BatchSize > 4096, "a batch of %d rows: want 1 to 4096", o.BatchSize)
 	return errors.Join(errs...)
 }

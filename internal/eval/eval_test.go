@@ -717,7 +717,7 @@ func TestWrong(t *testing.T) {
 		"model":         {func(o *Options) { o.Systems[0].Model = filepath.Join(dir, "none") }, "none"},
 		"adapter":       {func(o *Options) { o.Systems[0].Adapter = dir }, lora.ConfigFile},
 		"template":      {func(o *Options) { o.Template = "alpacca" }, `template "alpacca" is neither built in`},
-		"chat":          {func(o *Options) { o.SystemPrompt = "x" }, "a system prompt are for the template chat, and demo is asked with alpaca"},
+		"chat":          {func(o *Options) { o.SystemPrompt = "x" }, "a system prompt and a date are for the template chat, and demo is asked with alpaca"},
 		"chat template": {func(o *Options) { o.Template = "chat" }, "the model has no chat template"},
 		"rows":          {func(o *Options) { o.Sources[0].Files = []string{"nowhere.jsonl"} }, "nowhere.jsonl"},
 		"bad row":       {with(questions(1, "test") + `{"instruction": "x"}` + "\n"), "rows.jsonl:2"},
@@ -780,6 +780,14 @@ func TestOtherSettings(t *testing.T) {
 	p := o
 	p.Overwrite, p.MaxNewTokens = true, 7
 	mustRun(t, p)
+	// A run that came to no answer claims nothing.
+	q := base(t)
+	q.Systems, q.SystemPrompt = o.Systems, "a chat's"
+	if _, err := Run(t.Context(), q); err == nil {
+		t.Fatal("a system prompt without a chat is no error")
+	}
+	q.SystemPrompt = ""
+	mustRun(t, q)
 }
 
 // Ids may be numbers, in rows and in answers.

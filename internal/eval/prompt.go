@@ -55,8 +55,8 @@ func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, e
 	}
 	p := &prompter{template: t, tok: tok, system: r.SystemPrompt, shots: r.shotCount(x), set: x, now: r.Now}
 	if !t.Chat {
-		if r.ChatTemplate != "" || r.SystemPrompt != "" {
-			return nil, fmt.Errorf("a chat template and a system prompt are for the template chat, and %s is asked with %s", s.Name, t.Name)
+		if r.ChatTemplate != "" || r.SystemPrompt != "" || !r.Now.Equal(Defaults().Now) {
+			return nil, fmt.Errorf("a chat template, a system prompt and a date are for the template chat, and %s is asked with %s", s.Name, t.Name)
 		}
 		return p, nil
 	}

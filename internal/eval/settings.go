@@ -281,6 +281,10 @@ func (r *run) claim() error {
 	if now, err := r.settings.fingerprint(); err != nil || now == before.Fingerprint {
 		return err
 	}
+	if info, err := os.Stat(r.path(predictionsFile)); err != nil || info.Size() == 0 { // it came to no answer
+		r.backends = map[string]string{}
+		return r.writeState()
+	}
 	changes, err := differences(before.Settings, r.settings)
 	if err != nil {
 		return err
