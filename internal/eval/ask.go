@@ -12,6 +12,7 @@ import (
 
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/model/weights"
 	"github.com/biolora/biolora/tokenizer"
 )
 
@@ -21,6 +22,9 @@ func (r *run) ask(ctx context.Context) (err error) {
 		r.systems = append(r.systems, s.Name)
 	}
 	if r.settings, err = r.resolve(); err != nil {
+		return err
+	}
+	if err := r.tryAll(ctx); err != nil {
 		return err
 	}
 	if err := r.claim(); err != nil {
@@ -46,6 +50,62 @@ func (r *run) ask(ctx context.Context) (err error) {
 		if err := a.batch(ctx, b); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// tryAll finds what would end a run late: a system whose adapter does not fit, or that cannot be asked.
+func (r *run) tryAll(ctx context.Context) error {
+	var errs []error
+	for _, s := range r.Systems {
+		if err := r.try(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *run) try(ctx context.Context, s System) error {
+	tok, err := tokenizer.Load(s.Model)
+	if err != nil {
+		return err
+	}
+	for _, x := range r.sets {
+		p, err := r.prompter(s, tok, x)
+		if err != nil {
+			return err
+		}
+		if _, err := p.text(ctx, x.rows[0]); err != nil {
+			return fmt.Errorf("row %s of %s: %w", x.rows[0].key, x.Task.Name, err)
+		}
+	}
+	if s.Adapter == "" {
+		return nil
+	}
+	return fits(s)
+}
+
+// fits checks an adapter against its model, without opening the model.
+func fits(s System) (err error) {
+	ckpt, err := weights.Open(s.Model)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ckpt.Close()) }()
+	d, err := model.Describe(ckpt)
+	if err != nil {
+		return err
+	}
+	saved, err := lora.Read(s.Adapter)
+	if err != nil {
+		return err
+	}
+	var linears []lora.Module
+	for _, l := range d.Linears {
+		linears = append(linears, lora.Module{Name: l.Name, In: l.In, Out: l.Out})
+	}
+	if err := saved.Fits(lora.Decoder(linears, d.Config.VocabSize, d.Config.HiddenSize), d.Config.TieWordEmbeddings); err != nil {
+		return fmt.Errorf("the adapter in %s: %w", s.Adapter, err)
 	}
 	return nil
 }

@@ -782,12 +782,45 @@ func TestOtherSettings(t *testing.T) {
 	mustRun(t, p)
 	// A run that came to no answer claims nothing.
 	q := base(t)
-	q.Systems, q.SystemPrompt = o.Systems, "a chat's"
-	if _, err := Run(t.Context(), q); err == nil {
-		t.Fatal("a system prompt without a chat is no error")
+	q.Systems = o.Systems
+	ctx, stop := context.WithCancel(t.Context())
+	q.Progress = func(Progress) { stop() }
+	if _, err := Run(ctx, q); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
 	}
-	q.SystemPrompt = ""
+	q.Seed, q.Progress = 7, nil
 	mustRun(t, q)
+}
+
+// What would end a run late ends it before anybody is asked.
+func TestTried(t *testing.T) {
+	dir := demoModel(t)
+	fitting := adapter(t, dir, 1)
+	bent := filepath.Join(t.TempDir(), "bent")
+	saved, err := lora.Read(fitting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range saved.Modules {
+		m.In /= 2
+		m.A = m.A[:m.In*m.R]
+		saved.Modules[name] = m
+	}
+	if err := saved.Write(bent); err != nil {
+		t.Fatal(err)
+	}
+	for want, last := range map[string]System{
+		"bent: the adapter in ":             {Name: "bent", Model: dir, Adapter: bent},
+		"chat: the model has no chat templ": {Name: "chat", Model: dir, Template: "chat"},
+	} {
+		o := base(t)
+		o.Systems = []System{{Name: "fits", Model: dir, Adapter: fitting}, last}
+		asked := false
+		o.Progress = func(Progress) { asked = true }
+		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) || asked {
+			t.Errorf("%v, want %q; asked: %v", err, want, asked)
+		}
+	}
 }
 
 // Ids may be numbers, in rows and in answers.
