@@ -1,0 +1,110 @@
+package bioinstruct
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/biolora/biolora/internal/golden"
+	"github.com/biolora/biolora/internal/rows"
+)
+
+func of(all ...rows.Row) iter.Seq2[rows.Row, error] {
+	return func(yield func(rows.Row, error) bool) {
+		for _, r := range all {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	sample := []rows.Row{
+		{Instruction: "Name the gene of this disease.", Input: "gout", Output: "none known", Category: "QA"},
+		{Instruction: "Name the gene of this disease.", Input: "gout", Output: "none known", Category: "QA"},
+		{Instruction: "Name the gene of this disease.", Input: "gout", Output: "another answer", Category: "IE"},
+		{Instruction: "Name the gene of that disease.", Input: "N/A", Output: "one two three"},
+		{Instruction: "Draw it.", Input: "", Output: "x"},
+	}
+	got, err := Measure(of(sample...), MeasureOptions{Seeds: []Seed{{Instruction: "Draw it."}, {Instruction: "Name them"}}, Tokens: func(s string) int { return len(s) }, Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]int{"QA": 2, "IE": 1, "": 2}, got.Categories); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]int{"N/A": 1}, got.DisguisedBy); d != "" || got.EmptyInputs != 1 || got.Inputs != 3 {
+		t.Errorf("%s %+v", d, got)
+	}
+	if got.SameRows != 1 || got.SameTasks != 1 || got.SameInstr != 2 || got.SimilarInstr != 1 || got.LargestRougeL != 5.0/6 {
+		t.Errorf("repeated: %+v", got)
+	}
+	if d := cmp.Diff(map[Reason]int{TooShort: 1}, got.Rejected); d != "" {
+		t.Error(d)
+	}
+	if w := got.Words.Total; w.Mean != (9+9+9+10+3)/5. || w.Min != 3 || w.Median != 9 || w.Max != 10 {
+		t.Errorf("words %+v", w)
+	}
+	if k := got.Tokens.Output; k.Min != 1 || k.Max != 14 {
+		t.Errorf("tokens %+v", k)
+	}
+	if n := got.NearestSeed; n.Max != 1 || n.Min != 2*1.0/(6+2) {
+		t.Errorf("nearest seeds %+v", n)
+	}
+	var text, asJSON bytes.Buffer
+	if err := errors.Join(got.WriteText(&text), got.WriteJSON(&asJSON)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"5 rows\n", "QA                  2   40.0 %  22.8 % [F]\n", "(none)              2   40.0 %\n", `empty in disguise: 1 ("N/A" 1)`, "  1: instruction of 3 words or fewer\n"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+	var back Stats
+	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil || back.Words.Total.Max != 10 || back.Rows != 5 {
+		t.Errorf("%v\n%s", err, asJSON.String())
+	}
+}
+
+func TestMeasureNothing(t *testing.T) {
+	got, err := Measure(of(), MeasureOptions{})
+	if err != nil || got.Rows != 0 || got.Words.Total.Max != 0 {
+		t.Errorf("%v, %+v", err, got)
+	}
+	var text bytes.Buffer
+	if err := got.WriteText(&text); err != nil || strings.Contains(text.String(), "NaN") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	broken := errors.New("broken")
+	if _, err := Measure(func(yield func(rows.Row, error) bool) { yield(rows.Row{}, broken) }, MeasureOptions{}); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
+// TestMeasureBioInstruct: the figures of the real rows are those in the project's notes.
+func TestMeasureBioInstruct(t *testing.T) {
+	path := golden.Shared(t, "data", "bioinstruct", "bioinstruct-2501.json")
+	seeds, err := Seeds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Measure(rows.Read(t.Context(), path), MeasureOptions{Seeds: seeds, Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := got.Words; int(w.Instruction.Mean+0.5) != 15 || int(10*w.Input.Mean+0.5) != 164 || int(10*w.Output.Mean+0.5) != 389 || w.Total.P99 != 195 || w.Total.Max != 531 {
+		t.Errorf("means %g %g %g, total p99 %g max %g", w.Instruction.Mean, w.Input.Mean, w.Output.Mean, w.Total.P99, w.Total.Max)
+	}
+	if got.Rows != 2501 || got.LargestRougeL != 0.7 || got.SimilarInstr != 0 || len(got.Rejected) != 0 || got.SameInstr != 0 {
+		t.Errorf("%+v", got)
+	}
+	if share := percent(got.EmptyInputs+got.Disguised(), got.Rows); share < 6 || share > 9 {
+		t.Errorf("%.1f %% of the inputs are empty", share)
+	}
+}
