@@ -148,7 +148,7 @@ func parseJSON(text string) (tasks []Task, unreadable int, broken bool) {
 	}
 }
 
-// empties are inputs that say that there is none.
+// empties are inputs of models that say that there is none: those that training takes for none, and more.
 var empties = append(instruct.EmptyInputs(), noInput, "(no input required)", "no input required", "no input required.")
 
 // normal makes an input that only says that there is none empty.

@@ -14,6 +14,7 @@ import (
 	"github.com/biolora/biolora/internal/eval/rouge"
 	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/train/instruct"
 )
 
 // Stats are the figures that the paper gives of its data, and some more, of any file of rows.
@@ -26,7 +27,7 @@ type Stats struct {
 
 	Inputs       int            `json:"inputs"`        // rows whose input says something
 	EmptyInputs  int            `json:"empty_inputs"`  // rows whose input is empty
-	DisguisedBy  map[string]int `json:"disguised_by"`  // inputs that only say that there is none, such as "N/A", with their rows
+	DisguisedBy  map[string]int `json:"disguised_by"`  // inputs that training takes for none, such as "N/A", with their rows
 	SameRows     int            `json:"same_rows"`     // rows equal to an earlier one in instruction, input and output
 	SameTasks    int            `json:"same_tasks"`    // rows equal to an earlier one in instruction and input
 	SameInstr    int            `json:"same_instr"`    // rows equal to an earlier one in the instruction
@@ -155,7 +156,7 @@ func (m *measurement) add(r *rows.Row) {
 	switch {
 	case r.Input == "":
 		m.EmptyInputs++
-	case normal(r.Input) == "":
+	case noneIn(r.Input):
 		m.DisguisedBy[r.Input]++
 	default:
 		m.Inputs++
@@ -167,6 +168,11 @@ func (m *measurement) add(r *rows.Row) {
 		m.NearestSeed.add(n.F)
 	}
 	m.compare(r)
+}
+
+// noneIn reports whether training takes an input for none.
+func noneIn(input string) bool {
+	return slices.Contains(instruct.EmptyInputs(), strings.ToLower(strings.TrimSpace(input)))
 }
 
 // compare looks for earlier rows that are the same, and for similar instructions.

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/bioinstruct"
+	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/report"
+	"github.com/biolora/biolora/internal/visible"
+)
+
+// asking are the flags of commands that ask a model.
+type asking struct {
+	Model               string        `group:"Endpoint" placeholder:"NAME" help:"Model to ask, as the endpoint calls it."`
+	BaseURL             string        `name:"base-url" group:"Endpoint" placeholder:"URL" help:"What /chat/completions is put behind. Without it: OPENAI_BASE_URL, and without that OpenAI."`
+	KeyEnv              string        `name:"key-env" group:"Endpoint" default:"OPENAI_API_KEY" placeholder:"NAME" help:"Variable of the environment that holds the key (${default}). The key is written nowhere."`
+	Temperature         *float64      `group:"Endpoint" placeholder:"T" help:"Temperature, 0 to 2. Without it, as below: the endpoint's own."`
+	TopP                *float64      `name:"top-p" group:"Endpoint" placeholder:"P" help:"Nucleus, above 0 up to 1."`
+	MaxTokens           int           `name:"max-tokens" group:"Endpoint" placeholder:"N" help:"Tokens that an answer may have: max_tokens."`
+	MaxCompletionTokens int           `name:"max-completion-tokens" group:"Endpoint" placeholder:"N" help:"The same as max_completion_tokens, for models that want that."`
+	Concurrency         int           `group:"Endpoint" default:"4" placeholder:"N" help:"Requests at a time (${default})."`
+	RequestsPerMinute   float64       `name:"requests-per-minute" group:"Endpoint" placeholder:"N" help:"Requests a minute, not to be exceeded."`
+	TokensPerMinute     float64       `name:"tokens-per-minute" group:"Endpoint" placeholder:"N" help:"Tokens a minute, of prompts and answers."`
+	Timeout             time.Duration `group:"Endpoint" default:"5m" placeholder:"TIME" help:"How long an attempt may take (${default})."`
+	Attempts            int           `group:"Endpoint" default:"8" placeholder:"N" help:"Attempts for each request (${default})."`
+	PricePrompt         float64       `name:"price-prompt" group:"Endpoint" placeholder:"PRICE" help:"Price of a million tokens of prompts, to tell the cost."`
+	PriceCompletion     float64       `name:"price-completion" group:"Endpoint" placeholder:"PRICE" help:"Price of a million tokens of answers."`
+}
+
+func (a *asking) sampling() bioinstruct.Sampling {
+	return bioinstruct.Sampling{Model: a.Model, Temperature: a.Temperature, TopP: a.TopP, MaxTokens: a.MaxTokens, MaxCompletionTokens: a.MaxCompletionTokens}
+}
+
+// open makes the model of the flags and of the environment.
+func (a *asking) open() (ask.Model, error) {
+	if a.Model == "" {
+		return nil, cli.Usagef("--model is missing: which model to ask")
+	}
+	m, err := ask.NewOpenAI(ask.Endpoint{
+		BaseURL: cmp.Or(a.BaseURL, os.Getenv("OPENAI_BASE_URL"), ask.OpenAI),
+		Key:     os.Getenv(a.KeyEnv),
+	})
+	if err != nil {
+		return nil, cli.UsageError{Err: err}
+	}
+	return m, nil
+}
+
+func (a *asking) options() ask.Options {
+	o := ask.Defaults()
+	o.Concurrency, o.RequestsPerMinute, o.TokensPerMinute = a.Concurrency, a.RequestsPerMinute, a.TokensPerMinute
+	o.Timeout, o.Attempts = a.Timeout, a.Attempts
+	return o
+}
+
+// tell says what was asked and what it cost.
+func (a *asking) tell(w io.Writer, t ask.Totals) {
+	about := ""
+	if t.Usage.Estimated {
+		about = "about "
+	}
+	fmt.Fprintf(w, "%d answers, %d of them new; %d failed attempts; %s%s tokens of prompts and %s of answers", answers(t), t.Asked, t.Failures, about, visible.Count(t.Usage.Prompt), visible.Count(t.Usage.Completion))
+	if price := (bioinstruct.Price{Prompt: a.PricePrompt, Completion: a.PriceCompletion}); price != (bioinstruct.Price{}) {
+		fmt.Fprintf(w, ", which cost %s%.2f in all", about, price.Of(t.Usage))
+	}
+	fmt.Fprintln(w)
+	if len(t.Models) > 1 {
+		fmt.Fprintln(w, "lora-data: warning: more than one model answered:")
+		for _, m := range slices.Sorted(maps.Keys(t.Models)) {
+			fmt.Fprintf(w, "  %s: %d answers\n", visible.Text(m), t.Models[m])
+		}
+	}
+}
+
+// answers is how many answers a journal has.
+func answers(t ask.Totals) (n int) {
+	for _, k := range t.Models {
+		n += k
+	}
+	return n
+}
+
+// failed says, of a run that has ended before its end, how it goes on.
+func failed(s *cli.Streams, journal string, err error) error {
+	if _, there := os.Stat(journal); err != nil && there == nil {
+		fmt.Fprintf(s.Err, "lora-data: %s has what was answered so far; the same command goes on from there\n", journal)
+	}
+	return err
+}
+
+// bar shows how far a command is, where standard error is a terminal.
+type bar struct{ *progressbar.ProgressBar }
+
+// newBar returns a bar that goes up to a number, or counts where that is -1.
+func newBar(w io.Writer, up int, what string) *bar {
+	if !report.StyleOf(w).Terminal {
+		return &bar{}
+	}
+	return &bar{progressbar.NewOptions(up,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionUseANSICodes(true),
+	)}
+}
+
+// set shows a number. What a terminal does not take is no reason to stop.
+func (b *bar) set(n int) {
+	if b.ProgressBar != nil {
+		_ = b.Set(n)
+	}
+}
+
+// end takes the bar away.
+func (b *bar) end() {
+	if b.ProgressBar != nil {
+		_ = b.Clear()
+	}
+}
