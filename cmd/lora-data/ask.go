@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -63,21 +64,23 @@ func (a *asking) options() ask.Options {
 }
 
 // tell says what was asked and what it cost.
-func (a *asking) tell(w io.Writer, t ask.Totals) {
+func (a *asking) tell(s *cli.Streams, t ask.Totals) {
 	about := ""
 	if t.Usage.Estimated {
 		about = "about "
 	}
-	fmt.Fprintf(w, "%d answers, %d of them new; %d failed attempts; %s%s tokens of prompts and %s of answers", answers(t), t.Asked, t.Failures, about, visible.Count(t.Usage.Prompt), visible.Count(t.Usage.Completion))
-	if price := (bioinstruct.Price{Prompt: a.PricePrompt, Completion: a.PriceCompletion}); price != (bioinstruct.Price{}) {
-		fmt.Fprintf(w, ", which cost %s%.2f in all", about, price.Of(t.Usage))
+	var by []string
+	for _, m := range slices.Sorted(maps.Keys(t.Models)) {
+		by = append(by, fmt.Sprintf("%d by %s", t.Models[m], cmp.Or(visible.Text(m), "a model without a name")))
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(s.Out, "answers: %s; %d of them new; %d failed attempts; %s%s tokens of prompts and %s of answers",
+		cmp.Or(strings.Join(by, ", "), "none"), t.Asked, t.Failures, about, visible.Count(t.Usage.Prompt), visible.Count(t.Usage.Completion))
+	if price := (bioinstruct.Price{Prompt: a.PricePrompt, Completion: a.PriceCompletion}); price != (bioinstruct.Price{}) {
+		fmt.Fprintf(s.Out, ", which cost %s%.2f in all", about, price.Of(t.Usage))
+	}
+	fmt.Fprintln(s.Out)
 	if len(t.Models) > 1 {
-		fmt.Fprintln(w, "lora-data: warning: more than one model answered:")
-		for _, m := range slices.Sorted(maps.Keys(t.Models)) {
-			fmt.Fprintf(w, "  %s: %d answers\n", visible.Text(m), t.Models[m])
-		}
+		fmt.Fprintln(s.Err, "lora-data: warning: more than one model answered")
 	}
 }
 

@@ -103,7 +103,7 @@ func (c *classify) report(s *cli.Streams, all []rows.Row, got *bioinstruct.Label
 	if n := len(got.Unlabelled); n > 0 {
 		fmt.Fprintf(s.Err, "lora-data: warning: no category could be read for %d rows, the first of them row %d\n", n, got.Unlabelled[0]+1)
 	}
-	c.tell(s.Out, got.Totals)
+	c.tell(s, got.Totals)
 }
 
 // readRows reads the rows of several files and tells of bad ones.

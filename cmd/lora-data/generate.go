@@ -181,7 +181,7 @@ func (c *generate) report(s *cli.Streams, got *bioinstruct.Result) {
 			fmt.Fprintf(s.Out, "%7d rejected: %s\n", n, why)
 		}
 	}
-	c.tell(s.Out, got.Totals)
+	c.tell(s, got.Totals)
 	if !got.Enough {
 		fmt.Fprintln(s.Err, "lora-data: warning: these are fewer rows than were to be made")
 	}

@@ -57,7 +57,7 @@ func TestGenerateCommand(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	got := must(t, "", "generate", "--model", "m", "--key-env", "TEST_KEY", "--target", "3", "--concurrency", "1", "--out", path("a.jsonl"), "--rejected", path("no.jsonl"),
 		"--price-prompt", "10", "--price-completion", "20")
-	want := "3 rows of 3 answers in " + path("a.jsonl") + "\n      2 rejected: instruction of 3 words or fewer\n3 answers, 3 of them new; 0 failed attempts; 3,000 tokens of prompts and 600 of answers, which cost 0.04 in all\n"
+	want := "3 rows of 3 answers in " + path("a.jsonl") + "\n      2 rejected: instruction of 3 words or fewer\nanswers: 3 by m; 3 of them new; 0 failed attempts; 3,000 tokens of prompts and 600 of answers, which cost 0.04 in all\n"
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
@@ -120,7 +120,7 @@ func TestGenerateInterrupted(t *testing.T) {
 	if code != cli.Interrupted || !strings.Contains(stderr, out+".journal has what was answered so far; the same command goes on") {
 		t.Fatalf("%d, %s", code, stderr)
 	}
-	if got := must(t, "", args...); !strings.Contains(got, "4 answers, 2 of them new") {
+	if got := must(t, "", args...); !strings.Contains(got, "answers: 4 by m; 2 of them new") {
 		t.Errorf("%s", got)
 	}
 }

@@ -252,7 +252,7 @@ func (g *generation) Take(r ask.Request, a ask.Answer) (enough bool, err error) 
 	}
 	g.barren++
 	if g.barren == g.MaxBarren {
-		return false, fmt.Errorf("%d requests in a row gave nothing that was accepted; there are %d tasks of %d", g.barren, len(g.result.Rows), g.Target)
+		return false, fmt.Errorf("%d requests in a row gave nothing that was accepted; there are %d tasks of %d, and a higher limit of such requests goes on", g.barren, len(g.result.Rows), g.Target)
 	}
 	return false, nil
 }

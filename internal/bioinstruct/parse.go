@@ -39,7 +39,7 @@ func parse(text string, truncated bool) (tasks []Task, unreadable int, cut bool)
 		pieces = pieces[:len(pieces)-1]
 	}
 	for _, p := range pieces {
-		if p.instruction == nil || p.output == nil || p.Instruction == "" {
+		if p.instruction == nil || p.output == nil || p.Instruction == "" || p.twice {
 			unreadable++
 			continue
 		}
@@ -52,6 +52,7 @@ func parse(text string, truncated bool) (tasks []Task, unreadable int, cut bool)
 type piece struct {
 	Task
 	instruction, input, output *strings.Builder
+	twice                      bool // it has a field twice: where the first ends is not known
 }
 
 // of returns the field of a name.
@@ -65,7 +66,7 @@ func (p *piece) of(name string) **strings.Builder {
 	return &p.output
 }
 
-// parseText reads fields that begin lines. A new instruction, or a field that is there already, begins a new task.
+// parseText reads fields that begin lines. An instruction begins a new task.
 func parseText(text string) (pieces []piece) {
 	var now *piece
 	var to *strings.Builder // field that lines go to
@@ -80,12 +81,13 @@ func parseText(text string) (pieces []piece) {
 	for i, line := range lines {
 		if m := field.FindStringSubmatch(line); m != nil {
 			name := strings.ToLower(m[1])
-			if now != nil && (name == "instruction" || *now.of(name) != nil) {
+			if name == "instruction" {
 				flush()
 			}
 			if now == nil {
 				now = &piece{}
 			}
+			now.twice = now.twice || *now.of(name) != nil
 			to = &strings.Builder{}
 			*now.of(name) = to
 			line = line[len(m[0]):]

@@ -33,6 +33,7 @@ func TestParse(t *testing.T) {
 		"a refusal":     {"I cannot help with that.", false, nil, 0, false},
 		"no output":     {"Instruction: F?\nInput: x\n###\nTask 5\nInstruction: F?\nInput: <noinput>\nOutput: G", false, two[1:], 1, false},
 		"rules inside":  {"Instruction: F?\nInput: x\nOutput: 1\n---\n2\n\n### \nnot the end", false, []Task{{"F?", "x", "1\n---\n2\n\n### \nnot the end"}}, 0, false},
+		"a field twice": {"Instruction: Write a task.\nInput: x\nOutput: This one:\nInput: a\nOutput: b\n###\nTask 5\nInstruction: F?\nInput: <noinput>\nOutput: G", false, two[1:], 1, false},
 		"words inside":  {"Instruction: F?\nInput: x\nOutput: the input is small\nOutcome: good", false, []Task{{"F?", "x", "the input is small\nOutcome: good"}}, 0, false},
 	} {
 		got, unreadable, cut := parse(c.text, c.truncated)
