@@ -176,6 +176,14 @@ func TestStatsCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(must(t, "", "stats", "--json", "--tokenizer", own(t, "tokenizer", "sp.json"), file)), &m); err != nil || m["rows"] != 1.0 || m["tokens"] == nil {
 		t.Errorf("%v, %v", err, m)
 	}
+	svg := filepath.Join(dir, "a.svg")
+	must(t, "", "stats", file, "--plot", svg)
+	if text := read(t, svg); !strings.HasPrefix(text, "<svg ") || !strings.Contains(text, "QA 1 rows") {
+		t.Errorf("%s", text)
+	}
+	if code, _, stderr := execute(strings.NewReader(""), "stats", file, "--plot", svg); code != cli.Usage || !strings.Contains(stderr, svg+" exists") {
+		t.Errorf("%d, %s", code, stderr)
+	}
 	code, _, stderr := execute(strings.NewReader(""), "stats", filepath.Join(dir, "bad.jsonl"))
 	if code != cli.Failed || !strings.Contains(stderr, "bad.jsonl:1: ") {
 		t.Errorf("%d, %s", code, stderr)

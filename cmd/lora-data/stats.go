@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"os"
 	"runtime"
 
+	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/bioinstruct"
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/rows"
@@ -18,6 +20,8 @@ type stats struct {
 	JSON      bool     `name:"json" help:"Print JSON."`
 	Tokenizer string   `placeholder:"DIR|FILE" help:"Count tokens, too: a directory with a tokenizer, or its file."`
 	Seeds     string   `placeholder:"FILE" help:"Seed tasks to compare with, in Self-Instruct's format. Without it: those that come with the program."`
+	Plot      string   `placeholder:"FILE" help:"Draw the figures, too, as SVG."`
+	Overwrite bool     `help:"Replace the drawing where it exists."`
 	MaxBad    int      `name:"max-bad" placeholder:"N" help:"Bad rows that may be left out. -1: any number."`
 }
 
@@ -31,11 +35,15 @@ Examples:
 
   lora-data stats bioinstruct.json
   lora-data stats made.jsonl --tokenizer Llama-2-7b-hf --seeds my-seeds.jsonl
+  lora-data stats made.jsonl --plot made.svg
   lora-data stats made.jsonl --json > made-stats.json`
 }
 
 // Run carries the command out.
 func (c *stats) Run(ctx context.Context, s *cli.Streams) (err error) {
+	if _, err := os.Lstat(c.Plot); err == nil && c.Plot != "" && !c.Overwrite {
+		return cli.Usagef("%s exists (--overwrite replaces it)", c.Plot)
+	}
 	o := bioinstruct.MeasureOptions{Workers: runtime.GOMAXPROCS(0)}
 	if c.Seeds == "" {
 		o.Seeds, err = bioinstruct.Seeds()
@@ -58,6 +66,11 @@ func (c *stats) Run(ctx context.Context, s *cli.Streams) (err error) {
 	b.end()
 	if err != nil {
 		return err
+	}
+	if c.Plot != "" {
+		if err := atomicfile.Write(c.Plot, got.WriteSVG); err != nil {
+			return err
+		}
 	}
 	if c.JSON {
 		return got.WriteJSON(s.Out)

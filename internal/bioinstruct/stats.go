@@ -57,11 +57,8 @@ type Distribution struct {
 	P99    float64 `json:"p99"`
 	Max    float64 `json:"max"`
 
-	values []float64
+	values []float64 // in rising order, once all are there
 }
-
-// Values are the numbers in rising order, for plots.
-func (d *Distribution) Values() []float64 { return d.values }
 
 func (d *Distribution) add(v float64) { d.values = append(d.values, v) }
 

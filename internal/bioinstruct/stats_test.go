@@ -3,7 +3,9 @@ package bioinstruct
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"testing"
@@ -69,6 +71,52 @@ func TestMeasure(t *testing.T) {
 	var back Stats
 	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil || back.Words.Total.Max != 10 || back.Rows != 5 {
 		t.Errorf("%v\n%s", err, asJSON.String())
+	}
+}
+
+// TestSVG: the drawing is well-formed, whatever categories are called, and has a bar for every row.
+func TestSVG(t *testing.T) {
+	var all []rows.Row
+	for i := range 300 {
+		all = append(all, rows.Row{Instruction: strings.Repeat("word ", i%60), Output: strings.Repeat("x ", i*i%700), Category: []string{"QA", "<&\x1b>"}[i%2]})
+	}
+	got, err := Measure(of(all...), MeasureOptions{Seeds: []Seed{{Instruction: "word word"}}, Tokens: func(s string) int { return len(s) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var svg bytes.Buffer
+	if err := got.WriteSVG(&svg); err != nil {
+		t.Fatal(err)
+	}
+	var drawn struct {
+		G []struct {
+			Text []string `xml:"text"`
+			Rect []struct {
+				Title string `xml:"title"`
+			} `xml:"rect"`
+		} `xml:"g"`
+	}
+	if err := xml.Unmarshal(svg.Bytes(), &drawn); err != nil || len(drawn.G) != 10 || strings.Contains(svg.String(), "NaN") {
+		t.Fatalf("%v, %d panels", err, len(drawn.G))
+	}
+	for _, g := range drawn.G {
+		sum := 0
+		for _, r := range g.Rect {
+			var n int
+			words := strings.Fields(r.Title)
+			if _, err := fmt.Sscan(words[len(words)-2], &n); err != nil {
+				t.Error(err)
+			}
+			sum += n
+		}
+		if sum != 300 || len(g.Rect) > bins+1 {
+			t.Errorf("%s: %d bars, %d rows", g.Text[0], len(g.Rect), sum)
+		}
+	}
+	svg.Reset()
+	empty, err := Measure(of(), MeasureOptions{})
+	if err := errors.Join(err, empty.WriteSVG(&svg)); err != nil || strings.Contains(svg.String(), "NaN") {
+		t.Errorf("%v, %s", err, svg.String())
 	}
 }
 
