@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/matrix"
+	"github.com/biolora/biolora/internal/report"
+	"github.com/biolora/biolora/internal/visible"
+)
+
+// study is the command matrix.
+type study struct {
+	Grid      string `required:"" placeholder:"FILE" help:"What is compared: a YAML file."`
+	Out       string `required:"" placeholder:"DIR" help:"Directory of the cells and matrix.json. A study that was stopped goes on there."`
+	DryRun    bool   `name:"dry-run" help:"List the cells and how many rows each trains on, and do nothing."`
+	KeepGoing bool   `name:"keep-going" help:"Go on with the next cell where one fails."`
+	Threads   int    `placeholder:"N" help:"Threads. Without it: one for each CPU."`
+	CacheDir  string `name:"cache-dir" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
+}
+
+// Help is the longer help.
+func (study) Help() string {
+	return `The study of BioInstruct: each base model is trained on each subset of the rows, with each seed, and scored on the tasks. A grid:
+
+  bases:
+    - {name: llama, path: Llama-2-7b-hf, template: alpaca}
+    - {name: chat, path: Llama-2-7b-chat-hf, template: chat}
+  data: [rows.jsonl]               # as lora-data convert and mix write them
+  where: split == "train"          # of all rows to train on; may be left out
+  subsets:                         # or: subsets: standard
+    - {name: all}
+    - {name: QA, where: category == "QA"}
+    - {name: no-i2b2, where: not (source startsWith "i2b2"), count: 5000}
+  seeds: [1, 2, 3]
+  train:                           # names and defaults are those of lora-train
+    learning_rate: 3e-4
+    num_train_epochs: 3
+    target_modules: all-linear
+  tasks:
+    - {task: pubmedqa, rows: pubmedqa.jsonl, split: test}
+    - {task: falls.yaml, rows: [a.jsonl, b.jsonl], limit: 200}
+  eval: {batch_size: 8, beams: 1}
+
+Paths are relative to the working directory. subsets: standard is all, QA, IE, GEN, their pairs, and all but one category, as far
+as the data has them; of several with the same rows, one. A count of rows is chosen by the seed. train has lora_r, lora_alpha, lora_dropout,
+use_rslora, target_modules, learning_rate, lr_scheduler_type, warmup_steps, warmup_ratio, weight_decay, max_grad_norm,
+per_device_train_batch_size, gradient_accumulation_steps, num_train_epochs, max_steps, max_seq_length, train_on_inputs, group_by_prefix,
+compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens and stop.
+
+A study that was stopped, or killed, goes on when the same command is given again: cells that are done are not done again, one that
+was trained in part begins anew. Bases, subsets, seeds and tasks may be added to a grid.
+
+Examples:
+
+  lora-eval matrix --grid study.yaml --out study --dry-run
+  lora-eval matrix --grid study.yaml --out study`
+}
+
+// Run carries the command out.
+func (c *study) Run(ctx context.Context, s *cli.Streams) error {
+	if c.Threads < 0 {
+		return cli.Usagef("--threads %d: want 0 or more", c.Threads)
+	}
+	grid, err := matrix.Load(c.Grid)
+	if err != nil {
+		return err
+	}
+	plan, err := matrix.MakePlan(ctx, grid)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		return c.list(s, plan)
+	}
+	p := &studyProgress{progress: progress{w: s.Err, style: report.StyleOf(s.Err)}, start: time.Now()}
+	res, err := matrix.Run(ctx, plan, matrix.Options{
+		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Progress: p.tell, Converting: p.converting,
+	})
+	p.end()
+	if res == nil {
+		return err
+	}
+	if failed := res.Text(s.Out); failed != nil {
+		return failed
+	}
+	fmt.Fprintf(s.Out, "results in %s\n", filepath.Join(c.Out, matrix.ResultsFile))
+	return err
+}
+
+// list says what there is to do.
+func (c *study) list(s *cli.Streams, p *matrix.Plan) error {
+	fmt.Fprintf(s.Out, "%d cells: %d base(s), %d subset(s), %d seed(s)\n", len(p.Cells), len(p.Grid.Bases), len(p.Subsets), len(p.Grid.Seeds))
+	for i := range p.Cells {
+		cell := &p.Cells[i]
+		fmt.Fprintf(s.Out, "  %-40s %8s rows\n", cell.Name(), visible.Count(int64(cell.Rows)))
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(s.Out, "note: %s\n", visible.Text(note))
+	}
+	return nil
+}
+
+// studyProgress tells how far a study has come.
+type studyProgress struct {
+	progress
+	start time.Time
+	was   string // what the last line was about
+}
+
+func (p *studyProgress) tell(x matrix.Progress) {
+	now := time.Now()
+	is := x.Cell + " " + x.What
+	wait := every
+	if p.style.Terminal {
+		wait = time.Second / 5
+	}
+	if is == p.was && now.Sub(p.last) < wait {
+		return
+	}
+	p.last, p.was = now, is
+	left := ""
+	if made := x.Done - x.Found; made > 0 {
+		seconds := now.Sub(p.start).Seconds() / float64(made) * float64(x.Total-x.Done)
+		left = "  left " + (time.Duration(seconds) * time.Second).String()
+	}
+	p.line("%d/%d cells%s  %s: %s %d/%d", x.Done, x.Total, left, visible.Text(x.Cell), x.What, x.Step, x.Steps)
+}

@@ -1,0 +1,73 @@
+package matrix
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/visible"
+)
+
+// Text writes the gains in the papers' form: for each base a table with a line for each subset, and for each category the
+// mean over its tasks and seeds, in per cent, and what is gained: in points, and relative to the base.
+func (res *Results) Text(w io.Writer) error {
+	var shown []Column
+	for _, c := range res.Columns {
+		if c.Kind == "category" {
+			shown = append(shown, c)
+		}
+	}
+	for _, b := range res.Bases {
+		fmt.Fprintf(w, "%s: gains over the base, %d seed(s)\n", visible.Text(b.Name), len(res.Grid.Seeds))
+		tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		head, line := "  trained on\trows", "  (base)\t-"
+		for _, c := range shown {
+			head += fmt.Sprintf("\t%s (%s)\tgain\trelative", c.Name, c.Metric)
+			line += fmt.Sprintf("\t%.1f\t\t", 100*c.mean(b.Scores))
+		}
+		fmt.Fprintf(tab, "%s\n%s\n", head, line)
+		for _, s := range res.Subsets {
+			line := fmt.Sprintf("  %s\t%d", s.Name, s.Rows)
+			for _, c := range shown {
+				g := res.of(b.Name, s.Name, c)
+				line += fmt.Sprintf("\t%s\t%s\t%s", g.Value(), signed(g.Gain, ""), signed(g.Relative, " %"))
+			}
+			fmt.Fprintln(tab, line)
+		}
+		if err := tab.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	var parts []string
+	for _, p := range res.Published {
+		parts = append(parts, fmt.Sprintf("%s %+.1f %% (%s; %s)", p.Group, 100*p.Gain, p.Metric, p.Known))
+	}
+	fmt.Fprintf(w, "published: %s\n  %s\n", strings.Join(parts, ", "), Beside)
+	for _, n := range res.Notes {
+		fmt.Fprintf(w, "note: %s\n", visible.Text(n))
+	}
+	return nil
+}
+
+// Value is the mean over the seeds and, where there are several, their standard deviation, in per cent.
+func (g Gain) Value() string {
+	switch {
+	case g.N == 0:
+		return "failed"
+	case math.IsNaN(float64(g.SD)):
+		return fmt.Sprintf("%.1f", 100*g.Mean)
+	}
+	return fmt.Sprintf("%.1f ± %.1f", 100*g.Mean, 100*g.SD)
+}
+
+// signed is a share in per cent with its sign; a dash where there is none.
+func signed(n eval.Number, unit string) string {
+	if math.IsNaN(float64(n)) {
+		return "-"
+	}
+	return fmt.Sprintf("%+.1f%s", 100*n, unit)
+}
