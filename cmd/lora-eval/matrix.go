@@ -15,7 +15,7 @@ import (
 // study is the command matrix.
 type study struct {
 	Grid      string `required:"" placeholder:"FILE" help:"What is compared: a YAML file."`
-	Out       string `required:"" placeholder:"DIR" help:"Directory of the cells and matrix.json. A study that was stopped goes on there."`
+	Out       string `required:"" placeholder:"DIR" help:"Directory of the cells, matrix.json and matrix.html. A study that was stopped goes on there."`
 	DryRun    bool   `name:"dry-run" help:"List the cells and how many rows each trains on, and do nothing."`
 	KeepGoing bool   `name:"keep-going" help:"Go on with the next cell where one fails."`
 	Threads   int    `placeholder:"N" help:"Threads. Without it: one for each CPU."`
@@ -87,7 +87,7 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	if failed := res.Text(s.Out); failed != nil {
 		return failed
 	}
-	fmt.Fprintf(s.Out, "results in %s\n", filepath.Join(c.Out, matrix.ResultsFile))
+	fmt.Fprintf(s.Out, "results in %s, heat map in %s\n", filepath.Join(c.Out, matrix.ResultsFile), filepath.Join(c.Out, matrix.ReportFile))
 	return err
 }
 

@@ -109,6 +109,10 @@ func TestMatrixKilled(t *testing.T) {
 	if after, err := os.Stat(filepath.Join(first, "cell.json")); err != nil || !after.ModTime().Equal(before.ModTime()) {
 		t.Error("a cell that was done was done again", err)
 	}
+	page := contents(t, filepath.Join(whole, matrix.ReportFile))
+	if n := bytes.Count(page, []byte("<rect ")); n != 2*4 || !bytes.Contains(page, []byte("they are no reference")) || !bytes.Equal(page, contents(t, filepath.Join(out, matrix.ReportFile))) {
+		t.Errorf("%d squares in the heat map, want 8; or the page of the study that was killed differs", n)
+	}
 	want := contents(t, filepath.Join(whole, matrix.ResultsFile))
 	if got := contents(t, filepath.Join(out, matrix.ResultsFile)); !bytes.Equal(got, want) {
 		t.Errorf("%s differs:\n%s\n%s", matrix.ResultsFile, got, want)

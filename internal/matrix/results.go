@@ -2,11 +2,14 @@ package matrix
 
 import (
 	"cmp"
+	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/eval/published"
 )
@@ -168,8 +171,8 @@ func columns(scores []Score) (list []Column) {
 	return list
 }
 
-// mean is a column's value in the scores of a model.
-func (c *Column) mean(scores []Score) float64 {
+// Mean is a column's value in the scores of a model.
+func (c Column) Mean(scores []Score) float64 {
 	sum := 0.0
 	for _, s := range scores {
 		if slices.Contains(c.Tasks, s.Task) {
@@ -183,10 +186,10 @@ func (res *Results) gain(b *BaseScore, subset string, c Column) Gain {
 	var values []float64
 	for i := range res.Cells {
 		if d := &res.Cells[i]; d.Base == b.Name && d.Subset == subset && d.Error == "" {
-			values = append(values, c.mean(d.Scores))
+			values = append(values, c.Mean(d.Scores))
 		}
 	}
-	before := c.mean(b.Scores)
+	before := c.Mean(b.Scores)
 	mean, sd := spread(values)
 	g := Gain{Base: b.Name, Subset: subset, Column: c.Name, Kind: c.Kind, N: len(values), Before: eval.Number(before), Mean: eval.Number(mean),
 		SD: eval.Number(sd), Gain: eval.Number(mean - before), Relative: eval.Number(math.NaN())}
@@ -219,7 +222,17 @@ func (res *Results) of(base, subset string, c Column) Gain {
 	return res.Gains[i]
 }
 
-// write writes matrix.json.
+// write writes matrix.json and matrix.html.
 func (res *Results) write(dir string) error {
-	return write(filepath.Join(dir, ResultsFile), res)
+	page, err := res.page()
+	if err != nil {
+		return fmt.Errorf("%s: %w", ReportFile, err)
+	}
+	if err := write(filepath.Join(dir, ResultsFile), res); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, ReportFile), func(w io.Writer) error {
+		_, err := w.Write(page)
+		return err
+	})
 }

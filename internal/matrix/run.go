@@ -49,6 +49,7 @@ type Progress struct {
 const (
 	claimFile   = "grid.json"
 	ResultsFile = "matrix.json"
+	ReportFile  = "matrix.html"
 	trainedFile = "trained.json" // of a cell
 	doneFile    = "cell.json"    // of a cell
 	adapterDir  = "adapter"
@@ -62,7 +63,7 @@ type runner struct {
 	now    Progress
 }
 
-// Run does the cells that are not done, and writes matrix.json into Out. When ctx ends, what is done is
+// Run does the cells that are not done, and writes matrix.json and matrix.html into Out. When ctx ends, what is done is
 // kept, nothing is written, and the error is the context's. Where cells fail and KeepGoing is set, there are results of the
 // others, and an error that has all failures.
 func Run(ctx context.Context, p *Plan, o Options) (*Results, error) {

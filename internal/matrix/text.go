@@ -26,7 +26,7 @@ func (res *Results) Text(w io.Writer) error {
 		head, line := "  trained on\trows", "  (base)\t-"
 		for _, c := range shown {
 			head += fmt.Sprintf("\t%s (%s)\tgain\trelative", c.Name, c.Metric)
-			line += fmt.Sprintf("\t%.1f\t\t", 100*c.mean(b.Scores))
+			line += fmt.Sprintf("\t%.1f\t\t", 100*c.Mean(b.Scores))
 		}
 		fmt.Fprintf(tab, "%s\n%s\n", head, line)
 		for _, s := range res.Subsets {

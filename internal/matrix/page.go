@@ -1,0 +1,152 @@
+package matrix
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"math"
+	"reflect"
+	"unicode/utf8"
+
+	"github.com/biolora/biolora/internal/visible"
+)
+
+//go:embed matrix.html.tmpl
+var pageText string
+
+var pageTemplate = template.Must(template.New("matrix").Funcs(template.FuncMap{
+	"safe":   visible.Text,
+	"beside": func() string { return Beside },
+	"percent": func(x any) string { // an eval.Number or a float64
+		return fmt.Sprintf("%.1f", 100*reflect.ValueOf(x).Float())
+	},
+	"signed": signed,
+}).Parse(pageText))
+
+// page is matrix.html: one file that needs no other.
+func (res *Results) page() ([]byte, error) {
+	p := page{Results: res}
+	for i := range res.Bases {
+		p.Bases = append(p.Bases, res.view(&res.Bases[i]))
+	}
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, p)
+	return b.Bytes(), err
+}
+
+type page struct {
+	*Results
+	Bases []baseView
+}
+
+// baseView is a base with its heat map: a row for each subset, a column for each category and each task.
+type baseView struct {
+	BaseScore
+	Width, Height int
+	Heads         []label
+	Rows          []label
+	Squares       []square
+	Most          string // the gain of the darkest colour, in points
+	Table         []tableRow
+}
+
+type label struct {
+	X, Y int
+	Text string
+}
+
+type square struct {
+	X, Y, TextX, TextY int
+	Fill, Ink          string
+	Text, Title        string
+}
+
+type tableRow struct {
+	Part  Part
+	Gains []Gain
+}
+
+// Sizes of the heat map, in pixels.
+const (
+	cellWidth, cellHeight = 104, 34
+	headHeight            = 46
+	letterWidth           = 8 // of the labels' font, at most
+	mapGap                = 14
+)
+
+func (res *Results) view(b *BaseScore) baseView {
+	v := baseView{BaseScore: *b}
+	most, left, categories := 0.0, 40, 0
+	for _, s := range res.Subsets {
+		left = max(left, letterWidth*utf8.RuneCountInString(s.Name)+12)
+		row := tableRow{Part: s}
+		for _, c := range res.Columns {
+			g := res.of(b.Name, s.Name, c)
+			row.Gains = append(row.Gains, g)
+			if x := math.Abs(float64(g.Gain)); x > most {
+				most = x
+			}
+		}
+		v.Table = append(v.Table, row)
+	}
+	for _, c := range res.Columns {
+		if c.Kind == "category" {
+			categories++
+		}
+	}
+	x := func(column int) int { // tasks stand apart from categories
+		at := left + column*cellWidth
+		if column >= categories {
+			at += mapGap
+		}
+		return at
+	}
+	for k, c := range res.Columns {
+		v.Heads = append(v.Heads, label{x(k) + cellWidth/2, headHeight - 24, short(c.Name)}, label{x(k) + cellWidth/2, headHeight - 8, short(c.Metric)})
+	}
+	for i, row := range v.Table {
+		top := headHeight + i*cellHeight
+		v.Rows = append(v.Rows, label{left - 8, top + cellHeight/2 + 5, row.Part.Name})
+		for k, g := range row.Gains {
+			fill, ink := colour(float64(g.Gain), most)
+			v.Squares = append(v.Squares, square{x(k), top, x(k) + cellWidth/2, top + cellHeight/2 + 5, fill, ink, signed(g.Gain, ""),
+				fmt.Sprintf("%s on %s: %.1f before, %s after, %s relative, %d seed(s)", row.Part.Name, g.Column, 100*g.Before, g.Value(), signed(g.Relative, " %"), g.N)})
+		}
+	}
+	v.Width, v.Height = x(len(res.Columns)), headHeight+len(v.Table)*cellHeight
+	v.Most = fmt.Sprintf("%.1f", 100*most)
+	return v
+}
+
+// short is a label that has room over its column.
+func short(s string) string {
+	const most = 14
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// colour goes from white to blue for gains, to orange for losses, the darkest at most; grey where there is no figure.
+func colour(gain, most float64) (fill, ink string) {
+	if math.IsNaN(gain) {
+		return "#dddddd", "#1c2430"
+	}
+	share := 0.0
+	if most > 0 {
+		share = math.Abs(gain) / most
+	}
+	end := [3]float64{0x1f, 0x5f, 0xa8}
+	if gain < 0 {
+		end = [3]float64{0xc8, 0x5a, 0x12}
+	}
+	fill = "#"
+	for _, e := range end {
+		fill += fmt.Sprintf("%02x", int(math.Round(255+share*(e-255))))
+	}
+	if share > 0.55 {
+		return fill, "#ffffff"
+	}
+	return fill, "#1c2430"
+}

@@ -1,0 +1,93 @@
+package matrix
+
+import (
+	"html"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/biolora/biolora/internal/eval"
+)
+
+// figures are results of one base, two subsets and two seeds, of which one cell has failed.
+func figures() *Results {
+	scores := func(qa1, qa2, ie float64) []Score {
+		return []Score{
+			{Task: "ner", Category: "IE", Metric: "f1", Value: eval.Number(ie)},
+			{Task: "medqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa1)},
+			{Task: "pubmedqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa2)},
+		}
+	}
+	res := &Results{Grid: &Grid{Seeds: []uint64{1, 2}},
+		Bases:   []BaseScore{{Base: Base{Name: "b<1>"}, Scores: scores(0.2, 0.4, 0)}},
+		Subsets: []Part{{Subset: Subset{Name: "all"}}, {Subset: Subset{Name: "QA"}}},
+		Cells: []Done{
+			{Cell: Cell{Base: "b<1>", Subset: "all", Seed: 1}, Scores: scores(0.4, 0.6, 0.1)},
+			{Cell: Cell{Base: "b<1>", Subset: "all", Seed: 2}, Scores: scores(0.6, 0.8, 0.3)},
+			{Cell: Cell{Base: "b<1>", Subset: "QA", Seed: 1}, Scores: scores(0.1, 0.2, 0)},
+			{Cell: Cell{Base: "b<1>", Subset: "QA", Seed: 2}, Error: "no room"},
+		},
+	}
+	res.finish(nil)
+	return res
+}
+
+func TestGains(t *testing.T) {
+	res := figures()
+	var names []string
+	for _, c := range res.Columns {
+		names = append(names, c.Name)
+	}
+	if got := strings.Join(names, " "); got != "QA IE ner medqa pubmedqa" {
+		t.Fatalf("columns %s", got)
+	}
+	near := func(got eval.Number, want float64) bool {
+		return math.IsNaN(want) && math.IsNaN(float64(got)) || math.Abs(float64(got)-want) < 1e-12
+	}
+	nan := math.NaN()
+	for _, c := range []struct {
+		subset                       string
+		column                       int
+		before, mean, sd, gain, part float64
+		n                            int
+	}{
+		{"all", 0, 0.3, 0.6, math.Sqrt(0.02), 0.3, 1, 2},
+		{"all", 1, 0, 0.2, math.Sqrt(0.02), 0.2, nan, 2},
+		{"all", 3, 0.2, 0.5, math.Sqrt(0.02), 0.3, 1.5, 2},
+		{"QA", 0, 0.3, 0.15, nan, -0.15, -0.5, 1}, // of the seed that is done
+	} {
+		g := res.of("b<1>", c.subset, res.Columns[c.column])
+		if !near(g.Before, c.before) || !near(g.Mean, c.mean) || !near(g.SD, c.sd) || !near(g.Gain, c.gain) || !near(g.Relative, c.part) || g.N != c.n {
+			t.Errorf("%s, %s: %+v", c.subset, res.Columns[c.column].Name, g)
+		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	text, err := figures().page()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := html.UnescapeString(string(text))
+	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, not := range []string{"b<1>", "src=", "href=", "url("} {
+		if strings.Contains(string(text), not) {
+			t.Errorf("the page has %q: a name is markup, or it needs another file", not)
+		}
+	}
+}
+
+func TestColour(t *testing.T) {
+	for _, c := range []struct {
+		gain, most float64
+		want       string
+	}{{0, 1, "#ffffff"}, {0, 0, "#ffffff"}, {1, 1, "#1f5fa8"}, {-1, 1, "#c85a12"}, {math.NaN(), 1, "#dddddd"}} {
+		if got, _ := colour(c.gain, c.most); got != c.want {
+			t.Errorf("%v of %v: %s, want %s", c.gain, c.most, got, c.want)
+		}
+	}
+}
