@@ -66,6 +66,10 @@ type index struct {
 	tests []testRow
 	exact map[string][]int32   // whole questions -> test rows
 	grams map[uint64][]posting // hashes of 13 words
+	// What was found once is known: later training rows with the same question or run of words concern the same sets, and
+	// need not look at each test row again. Boilerplate, which thousands of rows share, would take the product of both.
+	knownExact map[string][]int
+	knownGrams map[uint64][]int
 }
 
 type testRow struct {
@@ -83,7 +87,7 @@ type posting struct {
 // output is in the other's question or output. leaks are in the order of the sets; leaky says which training rows are
 // concerned.
 func Leakage(ctx context.Context, training []rows.Row, sets []TestSet) (leaks []Leak, leaky []bool, err error) {
-	x := &index{seed: maphash.MakeSeed(), exact: map[string][]int32{}, grams: map[uint64][]posting{}}
+	x := newIndex()
 	leaks, leaky = make([]Leak, len(sets)), make([]bool, len(training))
 	for i, s := range sets {
 		leaks[i].Test = s.Name
@@ -102,10 +106,9 @@ func Leakage(ctx context.Context, training []rows.Row, sets []TestSet) (leaks []
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		concerned := map[int]bool{}
-		for _, o := range x.find(&training[i]) {
+		out, concerned := x.find(&training[i])
+		for _, o := range out {
 			t := &x.tests[o.test]
-			concerned[t.set] = true
 			first := !exact[o.test] && !overlap[o.test]
 			exact[o.test] = exact[o.test] || o.exact
 			overlap[o.test] = overlap[o.test] || !o.exact
@@ -134,6 +137,11 @@ func name(r *rows.Row, i int) string {
 		return strings.TrimSpace(r.Source + " " + r.ID)
 	}
 	return strings.TrimSpace(r.Source + " row " + strconv.Itoa(i+1))
+}
+
+func newIndex() *index {
+	return &index{seed: maphash.MakeSeed(), exact: map[string][]int32{}, grams: map[uint64][]posting{},
+		knownExact: map[string][]int{}, knownGrams: map[uint64][]int{}}
 }
 
 func (x *index) add(set int, name string, r *rows.Row) {
@@ -169,13 +177,20 @@ type found struct {
 	text  string
 }
 
-// find returns the test rows that r has something in common with, in their order.
-func (x *index) find(r *rows.Row) (out []found) {
+// find returns the test rows that r has something in common with, in their order, but for those that an earlier row had the
+// same in common with, and the sets that r concerns.
+func (x *index) find(r *rows.Row) (out []found, concerned map[int]bool) {
+	concerned = map[int]bool{}
 	type key struct {
 		test  int32
 		exact bool
 	}
 	seen := map[key]bool{}
+	known := func(sets []int) {
+		for _, set := range sets {
+			concerned[set] = true
+		}
+	}
 	add := func(f found) {
 		if k := (key{f.test, f.exact}); !seen[k] {
 			seen[k] = true
@@ -184,21 +199,55 @@ func (x *index) find(r *rows.Row) (out []found) {
 	}
 	texts := [2][]string{words(question(r)), words(r.Output)}
 	whole := strings.Join(texts[0], " ")
-	for _, t := range x.exact[whole] {
-		add(found{t, true, cut(whole)})
+	if sets, ok := x.knownExact[whole]; ok {
+		known(sets)
+	} else if tests := x.exact[whole]; len(tests) > 0 {
+		for _, t := range tests {
+			add(found{t, true, cut(whole)})
+		}
+		x.knownExact[whole] = x.sets(tests)
+		known(x.knownExact[whole])
 	}
 	for _, text := range texts {
 		for at := 0; at+gram <= len(text); at++ {
 			run := text[at : at+gram]
-			for _, p := range x.grams[x.hash(run)] {
-				if slices.Equal(run, x.tests[p.row].texts[p.text][p.at:p.at+gram]) { // not the hash alone
-					add(found{p.row, false, strings.Join(run, " ")})
+			h := x.hash(run)
+			postings := x.grams[h]
+			if sets, ok := x.knownGrams[h]; ok {
+				if slices.Equal(run, x.words(postings[0])) { // not the hash alone
+					known(sets)
 				}
+				continue
+			}
+			var tests []int32
+			for _, p := range postings {
+				if slices.Equal(run, x.words(p)) {
+					add(found{p.row, false, strings.Join(run, " ")})
+					tests = append(tests, p.row)
+				}
+			}
+			sets := x.sets(tests)
+			known(sets)
+			if len(tests) > 0 && len(tests) == len(postings) { // where hashes collide, each is looked at each time
+				x.knownGrams[h] = sets
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b found) int { return cmp.Compare(a.test, b.test) })
-	return out
+	return out, concerned
+}
+
+// words are the run that a posting is of.
+func (x *index) words(p posting) []string { return x.tests[p.row].texts[p.text][p.at : p.at+gram] }
+
+// sets are those that test rows are of.
+func (x *index) sets(tests []int32) (sets []int) {
+	for _, t := range tests {
+		if set := x.tests[t].set; !slices.Contains(sets, set) {
+			sets = append(sets, set)
+		}
+	}
+	return sets
 }
 
 // cut shortens a text for a report.

@@ -287,3 +287,64 @@ func BenchmarkLeakage(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(training)*b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// Words that all rows share are looked at in each test row once, and concern every training row all the same.
+func TestLeakageOfBoilerplate(t *testing.T) {
+	shared := strings.Repeat("one two three four five six seven ", 2)
+	var text strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&text, "{\"instruction\":\"x\",\"input\":%q,\"output\":\"o\",\"id\":\"t%d\"}\n", fmt.Sprint(shared, "test", i), i)
+	}
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first.jsonl"), filepath.Join(dir, "second.jsonl")
+	for path, text := range map[string]string{first: text.String(), second: `{"instruction":"` + shared + `","output":"o"}`} {
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	training := make([]rows.Row, 40)
+	for i := range training {
+		training[i] = rows.Row{Instruction: "x", Input: fmt.Sprint(shared, "training", i), Output: "o"}
+	}
+	training[7].Input, training[9].Input, training[11].Input = "nothing", shared, shared
+	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"first", []string{first}}, {"second", []string{second}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range leaky {
+		if l != (i != 7) {
+			t.Errorf("row %d: %v", i, l)
+		}
+	}
+	if l := leaks[0]; l.Exact != 0 || l.Overlap != 50 || l.Training != 39 || len(l.Examples) != maxExamples {
+		t.Errorf("%+v", l)
+	}
+	if l := leaks[1]; l.Exact != 1 || l.Overlap != 1 || l.Training != 39 || len(l.Examples) != 1 {
+		t.Errorf("%+v", l)
+	}
+
+	x := newIndex()
+	for i := range 50 {
+		x.add(0, "t", &rows.Row{Input: fmt.Sprint(shared, "test", i)})
+	}
+	if out, sets := x.find(&training[0]); len(out) != 50 || !sets[0] {
+		t.Errorf("the first row: %d test rows, sets %v", len(out), sets)
+	}
+	if out, sets := x.find(&training[1]); len(out) != 0 || !sets[0] {
+		t.Errorf("the second row: %d test rows once more, sets %v", len(out), sets)
+	}
+}
+
+func TestRecipesAreBounded(t *testing.T) {
+	for want, r := range map[string]Recipe{
+		"a count of 5000000000, at most 100000000": {Sources: []Source{{Name: "a", Count: 5_000_000_000, Repeat: true}}},
+		"total: 5000000000 rows":                   {Total: 5_000_000_000, Sources: []Source{{Name: "a", Share: 1, Repeat: true}}},
+	} {
+		if err := r.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if _, err := Open(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
+	}
+}

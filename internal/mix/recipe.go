@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictyaml"
 )
 
@@ -59,11 +59,17 @@ func Shipped() (names []string) {
 	return names
 }
 
+// maxRecipe is the longest recipe, in bytes; maxRows the most rows that it may ask for.
+const (
+	maxRecipe = 1 << 20
+	maxRows   = 100_000_000
+)
+
 // Open reads a recipe: one that is shipped, by its name, or a file.
 func Open(name string) (*Recipe, error) {
 	text, err := fs.ReadFile(shipped, path.Join("recipes", name+".yaml"))
 	if err != nil {
-		if text, err = os.ReadFile(name); err != nil {
+		if text, err = regular.ReadFile(name, maxRecipe); err != nil {
 			return nil, fmt.Errorf("%w (recipes that are shipped: %s)", err, strings.Join(Shipped(), ", "))
 		}
 	}
@@ -96,8 +102,8 @@ func (r *Recipe) Check() error {
 	if len(r.Sources) == 0 {
 		bad("the recipe has no sources")
 	}
-	if r.Total < 0 {
-		bad("total: %d rows", r.Total)
+	if r.Total < 0 || r.Total > maxRows {
+		bad("total: %d rows, want 0 to %d", r.Total, maxRows)
 	}
 	seen := map[string]bool{}
 	wanted, shares := 0, 0.0
@@ -110,6 +116,9 @@ func (r *Recipe) Check() error {
 		seen[s.Name] = true
 		if _, err := ParseWhere(s.Where); err != nil {
 			bad("%s: where: %w", name, err)
+		}
+		if s.Count > maxRows {
+			bad("%s: a count of %d, at most %d", name, s.Count, maxRows)
 		}
 		if s.Count < 0 || !(s.Share >= 0 && s.Share <= 1) {
 			bad("%s: a count of %d, a share of %v", name, s.Count, s.Share)
