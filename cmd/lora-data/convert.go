@@ -95,6 +95,9 @@ func (c *convert) check() error {
 	if _, err := os.Lstat(c.Out); err == nil && !c.Overwrite {
 		return cli.Usagef("%s exists (--overwrite replaces it)", c.Out)
 	}
+	if err := replaces("--out", c.Out, append([]string{c.Instructions}, c.Files...)); err != nil {
+		return err
+	}
 	return writable(c.Out)
 }
 

@@ -77,7 +77,8 @@ func TestConvertWrong(t *testing.T) {
 		`--split "valid" is none of train, dev, test`:   {cli.Usage, []string{"gad", in, "--split", "valid"}},
 		"rows are written as .json, .jsonl or .parquet": {cli.Usage, []string{"gad", in, "--out", filepath.Join(dir, "x.csv")}},
 		in + " exists": {cli.Usage, []string{"gad", in, "--out", in}},
-		in + ":2":      {cli.Failed, []string{"gad", in, "--out", out}},
+		in + " is " + in + ", which would be replaced": {cli.Usage, []string{"gad", in, "--out", in, "--overwrite"}},
+		in + ":2": {cli.Failed, []string{"gad", in, "--out", out}},
 	} {
 		code, _, stderr := execute(strings.NewReader(""), append([]string{"convert"}, c.args...)...)
 		if code != c.code || !strings.Contains(stderr, want) {

@@ -97,6 +97,9 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	if err != nil {
 		return err
 	}
+	if err := c.apart(recipe, sources, sets); err != nil {
+		return err
+	}
 	if c.Seed != nil {
 		recipe.Seed = *c.Seed
 	}
@@ -123,6 +126,45 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	report.print(s)
 	return c.write(report)
+}
+
+// apart refuses outputs that would replace what is read, or one another.
+func (c *mixing) apart(r *mix.Recipe, sources map[string][]string, sets []mix.TestSet) error {
+	inputs := []string{c.Recipe}
+	for _, s := range r.Sources {
+		if named := sources[s.Name]; len(named) > 0 {
+			inputs = append(inputs, named...)
+		} else {
+			inputs = append(inputs, s.Files...)
+		}
+	}
+	for _, s := range sets {
+		inputs = append(inputs, s.Files...)
+	}
+	if err := replaces("--out", c.Out, inputs); err != nil {
+		return err
+	}
+	if c.Report == "" {
+		return nil
+	}
+	if filepath.Clean(c.Report) == filepath.Clean(c.Out) {
+		return cli.Usagef("--out and --report are both %s", c.Out)
+	}
+	return replaces("--report", c.Report, append(inputs, c.Out))
+}
+
+// replaces refuses an output that is one of the files that are read, under whatever name.
+func replaces(flag, out string, inputs []string) error {
+	at, err := os.Stat(out)
+	if err != nil {
+		return nil // nothing is there
+	}
+	for _, in := range inputs {
+		if info, err := os.Stat(in); err == nil && os.SameFile(at, info) {
+			return cli.Usagef("%s %s is %s, which would be replaced", flag, out, in)
+		}
+	}
+	return nil
 }
 
 // named takes NAME=FILE apart.

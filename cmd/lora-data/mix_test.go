@@ -77,6 +77,10 @@ func TestMixWrong(t *testing.T) {
 		"source b has no file":                          {cli.Failed, []string{"--source", a}},
 		"rows are written as .json, .jsonl or .parquet": {cli.Usage, []string{"--source", a, "--source", b, "--out", path("out.txt")}},
 		path("a.jsonl") + " exists":                     {cli.Usage, []string{"--source", a, "--source", b, "--out", path("a.jsonl")}},
+		path("a.jsonl") + ", which would be replaced":   {cli.Usage, []string{"--source", a, "--source", b, "--out", path("a.jsonl"), "--overwrite"}},
+		path("test.jsonl") + ", which would be":         {cli.Usage, []string{"--source", a, "--source", b, "--test", "t=" + path("test.jsonl"), "--out", path("test.jsonl"), "--overwrite"}},
+		path("recipe.yaml") + ", which would be":        {cli.Usage, []string{"--source", a, "--source", b, "--report", path("recipe.yaml"), "--overwrite"}},
+		"--out and --report are both " + out:            {cli.Usage, []string{"--source", a, "--source", b, "--report", out}},
 		"1 training rows have something in common":      {cli.Failed, []string{"--source", a, "--source", b, "--test", "t=" + path("test.jsonl"), "--leakage", "fail"}},
 	} {
 		args := append([]string{"mix", "--recipe", path("recipe.yaml")}, c.args...)
