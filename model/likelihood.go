@@ -25,7 +25,8 @@ const maxLogitRows = 256
 
 // Likelihoods returns how likely the model finds the options of each question. head is what comes before all prompts;
 // it may be empty. Head and prompt are computed once for all their options, except where a row's rotary table depends on
-// its length.
+// its length. The last bits of a sum may depend on the questions beside it: up to four rows are multiplied in another order
+// than more.
 func (m *Model) Likelihoods(ctx context.Context, head []int32, questions []Question) ([][]Likelihood, error) {
 	if err := m.checkQuestions(head, questions); err != nil {
 		return nil, err

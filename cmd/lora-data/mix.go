@@ -54,7 +54,7 @@ repeat: true takes rows again where there are too few.
 Shipped: ` + strings.Join(mix.Shipped(), ", ") + `.
 
 A test row leaks where its question (the input; the instruction, where there is no input) is a training row's question, but
-for case and punctuation, or shares 13 words in a row with a training row's question or output.
+for case and punctuation, or shares 13 words in a row with a training row's question or output (but for tags of entities).
 
 Examples:
 

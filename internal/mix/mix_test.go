@@ -275,6 +275,23 @@ func TestLeakage(t *testing.T) {
 	}
 }
 
+// Tags of other sentences have runs of words in common with everything.
+func TestLeakageOfTags(t *testing.T) {
+	tags := func(words string) string {
+		return strings.Join(strings.Fields(words), " : O\n") + " : O"
+	}
+	training := []rows.Row{{Instruction: "Tag.", Input: "of the patients in the study of gout", Output: tags("of the patients in the study of gout")}}
+	path := filepath.Join(t.TempDir(), "test.jsonl")
+	text := fmt.Sprintf(`{"instruction":"Tag.","input":"some of the patients in the study of asthma","output":%q}`+"\n", tags("some of the patients in the study of asthma"))
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"ner", []string{path}}})
+	if err != nil || leaky[0] || leaks[0].Overlap != 0 {
+		t.Errorf("%+v, %v", leaks, err)
+	}
+}
+
 func BenchmarkLeakage(b *testing.B) {
 	training := make([]rows.Row, 20000)
 	for i := range training {
