@@ -215,3 +215,34 @@ func TestMatrixPlan(t *testing.T) {
 		t.Errorf("exit status %d, %s", code, stderr)
 	}
 }
+
+// Cells that fail are named with the cause; the others are done where that is asked for.
+func TestMatrixKeepsGoing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, under which training takes long")
+	}
+	grid := string(contents(t, gridOf(t, 1)))
+	// Of the rows of one subset, nothing to learn is left within the longest length.
+	grid = strings.NewReplacer("{name: all}", "{name: long, where: len(input) > 90}", `category == "QA", count: 8`, `input == ""`,
+		"lora_r: 4", "lora_r: 4, max_seq_length: 80").Replace(grid)
+	file := write(t, "grid.yaml", grid)
+	out := filepath.Join(t.TempDir(), "out")
+	code, _, stderr := execute("matrix", "--grid", file, "--out", out)
+	if code != cli.Failed || !strings.Contains(stderr, "cell demo/long/seed-1: nothing to learn") {
+		t.Fatalf("exit status %d, %s", code, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(out, "cells", "demo", "QA")); err == nil {
+		t.Error("it went on behind a cell that failed")
+	}
+	code, table, stderr := execute("matrix", "--grid", file, "--out", out, "--keep-going")
+	if code != cli.Failed || !strings.Contains(stderr, "cell demo/long/seed-1: nothing to learn") || !strings.Contains(table, "failed") {
+		t.Fatalf("exit status %d, %s\n%s", code, stderr, table)
+	}
+	var res matrix.Results
+	if err := json.Unmarshal(contents(t, filepath.Join(out, matrix.ResultsFile)), &res); err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Cells) != 2 || res.Cells[0].Error == "" || res.Cells[1].Error != "" || len(res.Cells[1].Scores) != 2 {
+		t.Errorf("%+v", res.Cells)
+	}
+}
