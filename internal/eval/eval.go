@@ -181,6 +181,9 @@ func (o *Options) Check() error {
 	wrong(o.Temperature == 0 && (o.TopK > 0 || o.TopP > 0), "top-k and top-p are for sampling: at temperature 0 nothing is sampled")
 	wrong(o.Beams == 1 && o.LengthPenalty != Defaults().LengthPenalty, "the length penalty is for beams, and there is 1")
 	wrong(o.BatchSize < 1 || o.BatchSize > 4096, "a batch of %d rows: want 1 to 4096", o.BatchSize)
+	if err := o.Bootstrap.Check(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 

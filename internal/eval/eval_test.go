@@ -713,6 +713,7 @@ func TestWrong(t *testing.T) {
 		"beams":         {func(o *Options) { o.Beams, o.Temperature = 2, 1 }, "beams do not sample"},
 		"top-k":         {func(o *Options) { o.TopK = 5 }, "at temperature 0 nothing is sampled"},
 		"batch":         {func(o *Options) { o.BatchSize = 0 }, "a batch of 0 rows"},
+		"resamples":     {func(o *Options) { o.Bootstrap.Resamples = 2_000_000_000 }, "2000000000 resamples: it must be 1 to"},
 		"same name":     {func(o *Options) { o.Systems = append(o.Systems, o.Systems[0]) }, `two systems have the name "demo"`},
 		"model":         {func(o *Options) { o.Systems[0].Model = filepath.Join(dir, "none") }, "none"},
 		"adapter":       {func(o *Options) { o.Systems[0].Adapter = dir }, lora.ConfigFile},

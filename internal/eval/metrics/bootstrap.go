@@ -78,7 +78,8 @@ const (
 	forSwap
 )
 
-func (b Bootstrap) check() error {
+// Check gathers what is wrong with b.
+func (b Bootstrap) Check() error {
 	var problems []error
 	if b.Resamples < 1 || b.Resamples > maxResamples {
 		problems = append(problems, fmt.Errorf("%d resamples: it must be 1 to %d; see DefaultBootstrap", b.Resamples, maxResamples))
@@ -218,7 +219,7 @@ func (b Bootstrap) checkRows(n int) error {
 	if n > math.MaxInt32 {
 		return fmt.Errorf("%d examples: at most %d can be drawn from", n, math.MaxInt32)
 	}
-	return b.check()
+	return b.Check()
 }
 
 // scratch is [n, size] zeros, each row in memory of its own.

@@ -123,7 +123,7 @@ type Scorer struct {
 func New(spec Spec) (*Scorer, error) {
 	var p problems
 	s := &Scorer{spec: spec}
-	if err := spec.Bootstrap.check(); err != nil {
+	if err := spec.Bootstrap.Check(); err != nil {
 		p = append(p, err)
 	}
 	labelled := spec.Kind == SingleLabel || spec.Kind == LabelList
