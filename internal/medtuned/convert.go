@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,6 +174,9 @@ func (c Converter) split(file, given string) (string, error) {
 	case len(found) == 0 && c.trainOnly:
 		return "train", nil
 	case len(found) == 0:
+		if _, err := os.Stat(file); err != nil { // a name that is mistyped, not one that says too little
+			return "", err
+		}
 		return "", fmt.Errorf("%s: the name does not say the split: give train, dev or test", file)
 	}
 	return "", fmt.Errorf("%s: the name says more than one split (%s): give the one it is", file, strings.Join(found, ", "))

@@ -325,7 +325,7 @@ func TestOptions(t *testing.T) {
 	}{
 		"gad: no files": {"gad", nil, Options{}},
 		`split "devel" is none of train, dev, test`:                                                        {"gad", []string{"x"}, Options{Split: "devel"}},
-		"x.jsonl: the name does not say the split: give train, dev or test":                                {"gad", []string{"x.jsonl"}, Options{}},
+		"stat x.jsonl: no such file or directory":                                                          {"gad", []string{"x.jsonl"}, Options{}},
 		"y-train_test.jsonl: the name says more than one split (train, test): give the one it is":          {"gad", []string{"y-train_test.jsonl"}, Options{}},
 		"a/dev.json and b/dev.tsv: rows of files with the same name would have the same ids":               {"gad", []string{"a/dev.json", "b/dev.tsv"}, Options{}},
 		"instructions[0] has the placeholder {topic}; the only one is {section}":                           {"gad", []string{"dev.json"}, Options{Instructions: map[string][]string{"gad": {"{topic}"}}}},
