@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -75,8 +76,11 @@ func (c *convert) Run(ctx context.Context, s *cli.Streams) error {
 	skipped := map[string]int{}
 	o.Skipped = func(_ rows.Place, why string) { skipped[why]++ }
 	bad := &rows.Bad{Limit: c.MaxBad}
-	n, err := c.write(s, bad.LeaveOut(conv.Convert(ctx, c.Files, o)))
+	n, err := c.write(s, some(bad.LeaveOut(conv.Convert(ctx, c.Files, o))))
 	if err != nil {
+		if errors.Is(err, errNoRows) {
+			tellLeftOut(s.Err, bad, skipped)
+		}
 		return err
 	}
 	c.tell(s.Err, n, bad, skipped)
@@ -108,8 +112,31 @@ func (c *convert) write(s *cli.Streams, seq iter.Seq2[rows.Row, error]) (int, er
 	return rows.Write(c.Out, seq)
 }
 
+var errNoRows = errors.New("no rows: the files have no record that one could be made of")
+
+// some ends in errNoRows where seq has no row, so that no empty file is written.
+func some(seq iter.Seq2[rows.Row, error]) iter.Seq2[rows.Row, error] {
+	return func(yield func(rows.Row, error) bool) {
+		found := false
+		for row, err := range seq {
+			found = true
+			if !yield(row, err) {
+				return
+			}
+		}
+		if !found {
+			yield(rows.Row{}, errNoRows)
+		}
+	}
+}
+
 // tell says what was done where standard output is not in the way.
 func (c *convert) tell(w io.Writer, n int, bad *rows.Bad, skipped map[string]int) {
+	tellLeftOut(w, bad, skipped)
+	fmt.Fprintf(w, "%d rows, %d bad, in %s\n", n, bad.Count, cmp.Or(c.Out, "standard output"))
+}
+
+func tellLeftOut(w io.Writer, bad *rows.Bad, skipped map[string]int) {
 	for _, err := range bad.First {
 		fmt.Fprintln(w, "lora-data: left out:", err)
 	}
@@ -119,7 +146,6 @@ func (c *convert) tell(w io.Writer, n int, bad *rows.Bad, skipped map[string]int
 	for _, why := range slices.Sorted(maps.Keys(skipped)) {
 		fmt.Fprintf(w, "lora-data: %d records passed over: %s\n", skipped[why], why)
 	}
-	fmt.Fprintf(w, "%d rows, %d bad, in %s\n", n, bad.Count, cmp.Or(c.Out, "standard output"))
 }
 
 func (c *convert) list(s *cli.Streams) error {

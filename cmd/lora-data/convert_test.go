@@ -67,6 +67,7 @@ func TestConvertWrong(t *testing.T) {
 		"train.jsonl": `{"sentence":"@GENE$ and @DISEASE$","label":1}` + "\n" + `{"sentence":"@GENE$ and @DISEASE$","label":7}` + "\n",
 	})
 	in, out := filepath.Join(dir, "train.jsonl"), filepath.Join(dir, "out.jsonl")
+	empty := filepath.Join(write(t, map[string]string{"dev.jsonl": ""}), "dev.jsonl")
 	for want, c := range map[string]struct {
 		code int
 		args []string
@@ -78,7 +79,8 @@ func TestConvertWrong(t *testing.T) {
 		"rows are written as .json, .jsonl or .parquet": {cli.Usage, []string{"gad", in, "--out", filepath.Join(dir, "x.csv")}},
 		in + " exists": {cli.Usage, []string{"gad", in, "--out", in}},
 		in + " is " + in + ", which would be replaced": {cli.Usage, []string{"gad", in, "--out", in, "--overwrite"}},
-		in + ":2": {cli.Failed, []string{"gad", in, "--out", out}},
+		"no rows: the files have no record":            {cli.Failed, []string{"gad", empty, "--out", out}},
+		in + ":2":                                      {cli.Failed, []string{"gad", in, "--out", out}},
 	} {
 		code, _, stderr := execute(strings.NewReader(""), append([]string{"convert"}, c.args...)...)
 		if code != c.code || !strings.Contains(stderr, want) {
