@@ -90,6 +90,9 @@ func TestConvertWrong(t *testing.T) {
 			t.Fatalf("%v: something was written", c.args)
 		}
 	}
+	if code, _, stderr := execute(strings.NewReader(""), "convert", "gad", in, "--max-bad", "-1"); code != cli.Done {
+		t.Errorf("a negative number: exit %d, %s", code, stderr)
+	}
 	code, _, stderr := execute(strings.NewReader(""), "convert", "gad", in, "--out", out, "--max-bad", "1")
 	if code != cli.Done || !strings.Contains(stderr, "left out: "+in+":2") || !strings.Contains(stderr, "1 rows, 1 bad") {
 		t.Errorf("exit %d, %s", code, stderr)

@@ -93,6 +93,11 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	if err := writable(c.Out); err != nil {
 		return err
 	}
+	if dir := filepath.Dir(c.Report); c.Report != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return fmt.Errorf("--report: %w", err)
+		}
+	}
 	recipe, err := mix.Open(c.Recipe)
 	if err != nil {
 		return err

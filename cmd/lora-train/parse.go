@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
+	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/train"
@@ -143,7 +143,7 @@ func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, e
 		return nil, err
 	}
 	showDefaults(k)
-	ctx, err := k.Parse(joinNegative(args))
+	ctx, err := k.Parse(cli.JoinNegative(args))
 	switch {
 	case helped:
 		if _, err := help.WriteTo(stdout); err != nil {
@@ -176,21 +176,6 @@ func showDefaults(k *kong.Kong) {
 		}
 		f.Help += fmt.Sprintf(" Default: %v.", s.value.Interface())
 	}
-}
-
-// joinNegative makes "--max-steps=-1" of "--max-steps -1": a number after a flag is its value.
-func joinNegative(args []string) []string {
-	var out []string
-	for _, a := range args {
-		last := len(out) - 1
-		if _, err := strconv.ParseFloat(a, 64); err == nil && strings.HasPrefix(a, "-") && last >= 0 &&
-			strings.HasPrefix(out[last], "--") && !strings.Contains(out[last], "=") {
-			out[last] += "=" + a
-			continue
-		}
-		out = append(out, a)
-	}
-	return out
 }
 
 // parseConfig reads the configuration file, where one is named.

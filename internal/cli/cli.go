@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -113,7 +114,7 @@ func (p Program) carryOut(ctx context.Context, line any, args []string, s *Strea
 			f.Help += fmt.Sprintf(" Default: %v.", v)
 		}
 	}
-	parsed, err := k.Parse(args)
+	parsed, err := k.Parse(JoinNegative(args))
 	if helped {
 		return nil
 	}
@@ -122,6 +123,21 @@ func (p Program) carryOut(ctx context.Context, line any, args []string, s *Strea
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(s)
+}
+
+// JoinNegative makes "--max-steps=-1" of "--max-steps -1": a number after a flag is its value.
+func JoinNegative(args []string) []string {
+	var out []string
+	for _, a := range args {
+		last := len(out) - 1
+		if _, err := strconv.ParseFloat(a, 64); err == nil && strings.HasPrefix(a, "-") && last >= 0 &&
+			strings.HasPrefix(out[last], "--") && !strings.Contains(out[last], "=") {
+			out[last] += "=" + a
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // nodeFlags are the flags of commands.

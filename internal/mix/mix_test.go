@@ -165,6 +165,42 @@ func TestBadRecipes(t *testing.T) {
 	}
 }
 
+// A short expression cannot take long.
+func TestWhereIsBounded(t *testing.T) {
+	for _, text := range []string{
+		`reduce(1..30, #acc + #acc, "x") != ""`,
+		`replace(repeat("a", 1000), "a", repeat("b", 1000)) != ""`,
+		`let a = input + input; let b = a + a; len(b + b) > 0`,
+		`len(1..1000000) > 0`,
+		`1 in 1..3`,
+		`any(["a", "b"], # == source)`,
+		`all(["a"], {all(["b"], true)})`,
+		`len(toJSON(input)) > 0`,
+		`len(map(["a"], #)) > 0`,
+		`len(string(input)) > 0`,
+	} {
+		if _, err := ParseWhere(text); err == nil {
+			t.Errorf("%s is allowed", text)
+		}
+	}
+	row := rows.Row{Source: "GAD", Category: "IE", Output: " yes "}
+	for text, want := range map[string]bool{
+		`lower(source) == "gad" && category in ["QA", "IE"]`:                true,
+		`not (source startsWith "G") or len(output) > 5`:                    false,
+		`trim(output) matches "^(yes|no)$" ? true : split == "test"`:        true,
+		`source contains "A" and indexOf(source, "D") == 2 and input == ""`: true,
+	} {
+		w, err := ParseWhere(text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got, err := w.Holds(&row); err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
 func TestMixBadFiles(t *testing.T) {
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.jsonl")

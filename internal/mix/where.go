@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/biolora/biolora/internal/rows"
@@ -16,7 +17,9 @@ import (
 //	category in ["QA", "IE"] && split == "train"
 //	not (source startsWith "i2b2") and len(output) > 0
 //
-// The language is that of github.com/expr-lang/expr. The zero Where holds for every row.
+// The language is that of github.com/expr-lang/expr without what can take more time or memory than the row and the
+// expression are long: of its functions there are len, lower, upper, trim, indexOf and lastIndexOf; there are no
+// definitions, no ranges and no loops. The zero Where holds for every row.
 type Where struct {
 	text    string
 	program *vm.Program
@@ -45,12 +48,35 @@ func ParseWhere(text string) (Where, error) {
 	if len(text) > maxExpression {
 		return Where{}, fmt.Errorf("an expression of %d bytes, at most %d", len(text), maxExpression)
 	}
-	// What differs from run to run is not for a data set that is made from a seed.
-	p, err := expr.Compile(text, expr.Env(fields{}), expr.AsBool(), expr.DisableBuiltin("now"))
+	options := []expr.Option{expr.Env(fields{}), expr.AsBool(), expr.DisableAllBuiltins()}
+	for _, name := range []string{"len", "lower", "upper", "trim", "indexOf", "lastIndexOf"} {
+		options = append(options, expr.EnableBuiltin(name))
+	}
+	var bounded bounds
+	p, err := expr.Compile(text, append(options, expr.Patch(&bounded), expr.Optimize(false))...)
 	if err != nil {
 		return Where{}, fmt.Errorf("expression %q: %w", text, err)
 	}
+	if bounded.refused != "" {
+		return Where{}, fmt.Errorf("expression %q: %s are not for conditions on rows", text, bounded.refused)
+	}
 	return Where{text, p}, nil
+}
+
+// bounds looks for what lets a short expression take long.
+type bounds struct{ refused string }
+
+func (b *bounds) Visit(n *ast.Node) {
+	switch n := (*n).(type) {
+	case *ast.VariableDeclaratorNode:
+		b.refused = "definitions (let)"
+	case *ast.PredicateNode:
+		b.refused = "loops"
+	case *ast.BinaryNode:
+		if n.Operator == ".." {
+			b.refused = "ranges (..)"
+		}
+	}
 }
 
 // String returns the expression.
