@@ -390,6 +390,7 @@ const maxOptions = 26
 type choice struct{ options []string }
 
 func (c choice) read(answer string) (int, bool) {
+	answer = strings.TrimSpace(answer) // whether a line goes on behind "A and" is no matter of the reading
 	if i, ok := c.exact(fold(answer)); ok && len(c.options[i]) > 1 {
 		return i, true
 	}

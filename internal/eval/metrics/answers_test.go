@@ -191,8 +191,12 @@ func FuzzAnswers(f *testing.F) {
 	f.Add("The answer is (B).", "aspirin|tamoxifen")
 	f.Add("1. aspirin\n2. B and tamoxifen", "aspirin|B|tamoxifen")
 	f.Add("A. C. difficile, or", "C. difficile|b|c|d")
+	f.Add("A and", "aspirin|tamoxifen")
 	f.Fuzz(func(t *testing.T, answer, list string) {
 		options := strings.Split(list, "|")
+		if len(options) > 64 || len(list)+len(answer) > 1<<12 {
+			return // this test reads every option with all options
+		}
 		i, ok := Choice(answer, options)
 		if ok && (i < 0 || i >= len(options)) {
 			t.Fatalf("option %d of %d", i, len(options))
