@@ -203,6 +203,8 @@ func TestUsage(t *testing.T) {
 		{"--model M --task T --where task==", cli.Usage, "--where: "},
 		{"--model M --task T --template-date today", cli.Usage, "want a day such as"},
 		{"--model M --task T --beams 0", cli.Usage, "0 beams: want 1 to 64"},
+		{"--model M --task T --compute foo", cli.Usage, `compute "foo" is none of auto, f32, bf16`},
+		{"--model M --task T --beams 4 --length-penalty 1e308", cli.Usage, "a length penalty of 1e+308: want -100 to 100"},
 		{"--model M --task T --resamples 0", cli.Usage, "0 resamples"},
 		{"--model M --task T --split dev", cli.Failed, "rows is left"},
 		{"--model nowhere --task T", cli.Failed, "nowhere"},

@@ -34,6 +34,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"time"
@@ -180,6 +181,8 @@ func (o *Options) Check() error {
 		o.Temperature, o.TopK, o.TopP)
 	wrong(o.Temperature == 0 && (o.TopK > 0 || o.TopP > 0), "top-k and top-p are for sampling: at temperature 0 nothing is sampled")
 	wrong(o.Beams == 1 && o.LengthPenalty != Defaults().LengthPenalty, "the length penalty is for beams, and there is 1")
+	wrong(!slices.Contains([]string{"", "auto", "f32", "bf16"}, o.Model.Compute), "compute %q is none of auto, f32, bf16", o.Model.Compute)
+	wrong(o.Beams > 1 && !(math.Abs(o.LengthPenalty) <= 100), "a length penalty of %v: want -100 to 100", o.LengthPenalty)
 	wrong(o.BatchSize < 1 || o.BatchSize > 4096, "a batch of %d rows: want 1 to 4096", o.BatchSize)
 	if err := o.Bootstrap.Check(); err != nil {
 		errs = append(errs, err)
