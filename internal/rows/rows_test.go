@@ -389,6 +389,7 @@ func TestStreams(t *testing.T) {
 func FuzzCSV(f *testing.F) {
 	f.Add("a,b\n1,\"x\"\"y\n\"\r\n\n2,\n")
 	f.Add("a\r\n\"\"\r\n1\r")
+	f.Add("0\n\"\"\n1")
 	f.Fuzz(func(t *testing.T, text string) {
 		r := csv.NewReader(strings.NewReader(text))
 		want, err := r.ReadAll()

@@ -21,6 +21,7 @@ type table struct {
 	line   int // of the next byte
 	header []string
 	buf    []byte // of the field that is read
+	blank  bool   // the last line was empty; "" in a table of one column is not
 	err    error  // that ended the file
 }
 
@@ -40,7 +41,7 @@ func (t *table) next() (Record, error) {
 	}
 	rec := Record{Place: Place{t.name, t.line, -1}, Fields: strictjson.NewObject()}
 	values, n, err := t.fields(len(t.header))
-	for err == nil && n == 1 && values[0] == "" { // a blank line
+	for err == nil && t.blank {
 		rec.Line = t.line
 		values, n, err = t.fields(len(t.header))
 	}
@@ -114,7 +115,7 @@ func (t *table) fields(most int) (values []string, n int, err error) {
 		}
 		t.buf, state, lines = t.buf[:0], fieldStart, 0
 	}
-	t.buf = t.buf[:0]
+	t.buf, t.blank = t.buf[:0], true
 	for {
 		b, err := t.r.ReadByte()
 		if err == io.EOF {
@@ -130,6 +131,7 @@ func (t *table) fields(most int) (values []string, n int, err error) {
 		if b == '\n' {
 			t.line++
 		}
+		t.blank = t.blank && (b == '\n' || b == '\r')
 		if size++; size > maxRecord && fault == nil {
 			fault = fmt.Errorf("the row has more than %d bytes", maxRecord)
 		}
