@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -275,10 +274,5 @@ func (c *mixing) write(r *mixReport) error {
 	if c.Report == "" {
 		return nil
 	}
-	return atomicfile.Write(c.Report, func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
-	})
+	return atomicfile.WriteJSON(c.Report, r)
 }

@@ -100,3 +100,16 @@ func TestFullDisk(t *testing.T) {
 		t.Error("a part of a file is there")
 	}
 }
+
+func TestWriteJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.json")
+	if err := WriteJSON(path, map[string]string{"a": "<b>"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); string(got) != "{\n  \"a\": \"<b>\"\n}\n" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := WriteJSON(path, func() {}); err == nil {
+		t.Error("a function became JSON")
+	}
+}

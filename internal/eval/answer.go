@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/regular"
 )
 
@@ -234,7 +235,7 @@ func (g *gathering) file(path string) error {
 		return err
 	}
 	defer f.Close()
-	sum, err := hashFile(path)
+	sum, err := fingerprint.File(path)
 	if err != nil {
 		return err
 	}

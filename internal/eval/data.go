@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/medtuned"
-	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/rows"
 )
 
@@ -153,7 +151,7 @@ func readFiles(ctx context.Context, paths []string) (all []row, files []File, er
 	var errs []error
 	for _, path := range paths {
 		file := File{Path: path}
-		if file.SHA256, err = hashFile(path); err != nil {
+		if file.SHA256, err = fingerprint.File(path); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -173,20 +171,6 @@ func readFiles(ctx context.Context, paths []string) (all []row, files []File, er
 		files = append(files, file)
 	}
 	return all, files, errors.Join(errs...)
-}
-
-// hashFile is the SHA-256 of a file.
-func hashFile(path string) (string, error) {
-	f, err := regular.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // shotCount is how many examples come before a question of a task.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
@@ -198,7 +199,7 @@ func (p *prompter) all(ctx context.Context) ([]prompt, error) {
 		for _, s := range p.set.shotsFor(row, p.shots) {
 			names = append(names, s.key)
 		}
-		ids, key := p.tokens(text), hash(names...)
+		ids, key := p.tokens(text), fingerprint.Texts(names...)
 		if len(ids) == 0 {
 			return nil, fmt.Errorf("row %s: the prompt has no tokens", row.key)
 		}

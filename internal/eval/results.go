@@ -259,7 +259,7 @@ func (r *Results) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ReportFile, err)
 	}
-	if err := atomicfile.Write(filepath.Join(dir, ResultsFile), func(w io.Writer) error { return encode(w, r) }); err != nil {
+	if err := atomicfile.WriteJSON(filepath.Join(dir, ResultsFile), r); err != nil {
 		return err
 	}
 	return atomicfile.Write(filepath.Join(dir, ReportFile), func(w io.Writer) error {

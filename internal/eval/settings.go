@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/atomicfile"
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model/weights"
@@ -88,9 +89,9 @@ func (r *run) resolve() (*settings, error) {
 	}
 	var errs []error
 	if r.ChatTemplate != "" {
-		s.ChatTemplate = hash(r.ChatTemplate)
+		s.ChatTemplate = fingerprint.Texts(r.ChatTemplate)
 		if text, err := regular.ReadFile(r.ChatTemplate, maxChatTemplate); err == nil {
-			s.ChatTemplate = hash(string(text))
+			s.ChatTemplate = fingerprint.Texts(string(text))
 		}
 	}
 	models := map[string]string{}
@@ -102,7 +103,7 @@ func (r *run) resolve() (*settings, error) {
 			errs = append(errs, err)
 		}
 		x := systemSettings{Name: sys.Name, Model: models[sys.Model], Base: sys.Base, Template: name,
-			Prompt: hash(t.PromptInput, t.PromptNoInput, t.Inference)}
+			Prompt: fingerprint.Texts(t.PromptInput, t.PromptNoInput, t.Inference)}
 		if sys.Adapter != "" {
 			x.Adapter, err = adapterFingerprint(sys.Adapter)
 			errs = append(errs, err)
@@ -115,7 +116,7 @@ func (r *run) resolve() (*settings, error) {
 		if x.Task.Template != "" {
 			own, name, err := r.template(System{}, x)
 			errs = append(errs, err)
-			t.Template = name + " " + hash(own.PromptInput, own.PromptNoInput, own.Inference)
+			t.Template = name + " " + fingerprint.Texts(own.PromptInput, own.PromptNoInput, own.Inference)
 		}
 		for _, f := range x.files {
 			t.Files = append(t.Files, f.SHA256)
@@ -127,8 +128,8 @@ func (r *run) resolve() (*settings, error) {
 		for _, row := range x.shots {
 			shots = append(shots, row.Instruction, row.Input, row.Output)
 		}
-		if t.Rows = hash(keys...); len(shots) > 0 {
-			t.ShotRows = hash(shots...)
+		if t.Rows = fingerprint.Texts(keys...); len(shots) > 0 {
+			t.ShotRows = fingerprint.Texts(shots...)
 		}
 		if r.Likelihood && x.Task.Parser == "label" {
 			t.Labels = x.Task.Labels
@@ -149,17 +150,8 @@ func (o *Options) newTokens(x *set) int {
 // stops are the strings that end an answer, but for those of examples.
 func (o *Options) stops(x *set) []string { return slices.Concat(o.Stop, x.Task.Stop) }
 
-// hash is the SHA-256 of texts.
-func hash(texts ...string) string {
-	h := sha256.New()
-	for _, t := range texts {
-		fmt.Fprintf(h, "%d %s\n", len(t), t)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 // modelFingerprint tells a checkpoint by the texts of its configuration and tokenizer, and the names, sizes and samples
-// of the files with weights: their first MiB and 4 KiB at each of 64 places.
+// of the files with weights.
 func modelFingerprint(path string) (string, error) {
 	ckpt, err := weights.Open(path)
 	if err != nil {
@@ -183,7 +175,7 @@ func modelFingerprint(path string) (string, error) {
 		if slices.Contains(files, file) {
 			continue
 		}
-		sum, err := hashFile(file)
+		sum, err := fingerprint.File(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -210,39 +202,30 @@ func sample(h io.Writer, path string) error {
 	if err != nil {
 		return err
 	}
-	const head, page, samples = 1 << 20, 1 << 12, 64
 	fmt.Fprintln(h, filepath.Base(path), info.Size())
-	if _, err := io.Copy(h, io.NewSectionReader(f, 0, head)); err != nil {
-		return err
-	}
-	for i := range int64(samples) {
-		if _, err := io.Copy(h, io.NewSectionReader(f, info.Size()/samples*i, page)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fingerprint.Sample(h, f, info.Size())
 }
 
 // adapterFingerprint is the SHA-256 of an adapter's configuration and weights.
 func adapterFingerprint(dir string) (string, error) {
-	config, err := hashFile(filepath.Join(dir, lora.ConfigFile))
+	config, err := fingerprint.File(filepath.Join(dir, lora.ConfigFile))
 	if err != nil {
 		return "", err
 	}
-	values, err := hashFile(filepath.Join(dir, lora.WeightsFile))
+	values, err := fingerprint.File(filepath.Join(dir, lora.WeightsFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		values, err = hashFile(filepath.Join(dir, "adapter_model.bin"))
+		values, err = fingerprint.File(filepath.Join(dir, "adapter_model.bin"))
 	}
 	if err != nil {
 		return "", err
 	}
-	return hash(config, values), nil
+	return fingerprint.Texts(config, values), nil
 }
 
 // fingerprint is the SHA-256 of the settings.
 func (s *settings) fingerprint() (string, error) {
 	text, err := json.Marshal(s)
-	return hash(string(text)), err
+	return fingerprint.Texts(string(text)), err
 }
 
 // claim makes the directory and finds out whether an earlier run's answers are there to go on with. It writes run.json
@@ -297,17 +280,7 @@ func (r *run) writeState() error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(r.path(runFile), func(w io.Writer) error {
-		return encode(w, state{print, r.settings, r.backends})
-	})
-}
-
-// encode writes JSON for people.
-func encode(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	return atomicfile.WriteJSON(r.path(runFile), state{print, r.settings, r.backends})
 }
 
 // differences says which values differ between two settings.

@@ -3,18 +3,16 @@ package matrix
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
 	"strconv"
 
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/mix"
-	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/train/instruct"
@@ -126,7 +124,7 @@ func (p *Plan) readTasks() error {
 		x := task{Task: t, source: source}
 		x.where, _ = mix.ParseWhere(t.Where) // Check has read it
 		for _, file := range t.Rows {
-			sum, err := hashFile(file)
+			sum, err := fingerprint.File(file)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("task %s: %w", name, err))
 			}
@@ -191,7 +189,7 @@ func (g *Grid) each(ctx context.Context, file func(File), f func(place int, r *r
 	place := 0
 	for _, name := range g.Data {
 		read := File{Path: name}
-		if read.SHA256, err = hashFile(name); err != nil {
+		if read.SHA256, err = fingerprint.File(name); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -304,18 +302,4 @@ func Standard(categories []string) (list []Subset) {
 	return slices.DeleteFunc(list, func(s Subset) bool { // of one category, to leave it out leaves nothing
 		return len(categories) == 1 && s.Where == fmt.Sprintf("category != %q", categories[0])
 	})
-}
-
-// hashFile is the SHA-256 of a file.
-func hashFile(path string) (string, error) {
-	f, err := regular.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

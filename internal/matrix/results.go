@@ -228,7 +228,7 @@ func (res *Results) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ReportFile, err)
 	}
-	if err := write(filepath.Join(dir, ResultsFile), res); err != nil {
+	if err := atomicfile.WriteJSON(filepath.Join(dir, ResultsFile), res); err != nil {
 		return err
 	}
 	return atomicfile.Write(filepath.Join(dir, ReportFile), func(w io.Writer) error {

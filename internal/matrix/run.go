@@ -2,12 +2,9 @@ package matrix
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +13,7 @@ import (
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/rows"
@@ -121,7 +119,7 @@ func (r *runner) claim() error {
 	}
 	mark := filepath.Join(r.Out, claimFile)
 	if _, err := os.Lstat(mark); err == nil {
-		return write(mark, r.Grid)
+		return atomicfile.WriteJSON(mark, r.Grid)
 	}
 	entries, err := os.ReadDir(r.Out)
 	if err != nil {
@@ -132,18 +130,7 @@ func (r *runner) claim() error {
 			return fmt.Errorf("%s is not empty, and has no %s: it is not of a matrix", r.Out, claimFile)
 		}
 	}
-	return write(mark, r.Grid)
-}
-
-func write(path string, v any) error {
-	return atomicfile.Write(path, func(w io.Writer) error { return encode(w, v) })
-}
-
-func encode(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	return atomicfile.WriteJSON(mark, r.Grid)
 }
 
 // version changes when the same settings give other adapters or scores.
@@ -188,13 +175,13 @@ func (r *runner) settings(c *Cell) (settings, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Template = hash(t.PromptInput, t.PromptNoInput, t.Response, t.Inference, t.LossAfter)
+	s.Template = fingerprint.Texts(t.PromptInput, t.PromptNoInput, t.Response, t.Inference, t.LossAfter)
 	if t.Chat {
 		source := c.base.ChatTemplate
 		if text, err := regular.ReadFile(source, 1<<20); err == nil {
 			source = string(text)
 		}
-		s.Chat = hash(source, c.base.SystemPrompt)
+		s.Chat = fingerprint.Texts(source, c.base.SystemPrompt)
 	}
 	for _, f := range r.Files {
 		s.Data = append(s.Data, f.SHA256)
@@ -212,15 +199,7 @@ func (r *runner) fingerprint(s settings) (string, error) {
 		}
 	}
 	text, err := json.Marshal(parts)
-	return hash(string(text)), err
-}
-
-func hash(texts ...string) string {
-	h := sha256.New()
-	for _, t := range texts {
-		fmt.Fprintf(h, "%d %s\n", len(t), t)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return fingerprint.Texts(string(text)), err
 }
 
 // read reads a mark; ok tells whether there is one.
@@ -339,7 +318,7 @@ func (r *runner) cell(ctx context.Context, c *Cell) (*Done, error) {
 	if done.Scores, done.Notes, err = r.ask(ctx, c.base, c.Name(), dir, filepath.Join(dir, adapterDir)); err != nil {
 		return nil, err
 	}
-	return done, write(filepath.Join(dir, doneFile), finished{print, done})
+	return done, atomicfile.WriteJSON(filepath.Join(dir, doneFile), finished{print, done})
 }
 
 // train trains a cell's adapter from the beginning.
@@ -387,7 +366,7 @@ func (r *runner) train(ctx context.Context, c *Cell, now settings) (t trained, e
 		return t, err
 	}
 	t = trained{now, res.Steps, res.Loss, w.rows.Cut, w.rows.NoLabel}
-	return t, write(filepath.Join(dir, trainedFile), t)
+	return t, atomicfile.WriteJSON(filepath.Join(dir, trainedFile), t)
 }
 
 // choose writes the rows of a cell.

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/safetensors"
@@ -70,16 +71,11 @@ func addFile(h hash.Hash, path string) error {
 	}
 	size := info.Size()
 	fmt.Fprintln(h, filepath.Base(path), size, info.ModTime().UnixNano())
-	const head, page, samples = 1 << 20, 1 << 12, 64
-	sample := func(from, n int64) {
-		_, err2 := io.Copy(h, io.NewSectionReader(f, from, n))
-		err = errors.Join(err, err2)
+	if err := fingerprint.Sample(h, f, size); err != nil {
+		return err
 	}
-	sample(0, head) // of a GGUF file, what is in it
-	for i := range int64(samples) {
-		sample(size/samples*i, page)
-	}
-	sample(max(0, size-head), head) // of a zip file, what is in it
+	const tail = 1 << 20 // of a zip file, what is in it
+	_, err = io.Copy(h, io.NewSectionReader(f, max(0, size-tail), tail))
 	return err
 }
 
