@@ -13,6 +13,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
@@ -64,13 +65,13 @@ func (p *parquetReader) next() (rec Record, err error) {
 		}
 	}
 	p.at++
-	rec = Record{Place: Place{p.path, 0, p.at}, Fields: strictjson.NewObject(), parquet: true}
+	rec = Record{Place: Place{File: p.path, Element: p.at}, Fields: strictjson.NewObject(), parquet: true}
 	row, _ := p.rows[p.from].(map[string]any)
 	p.from++
 	for _, column := range p.columns {
 		v, err := fromParquet(row[column])
 		if err != nil {
-			return Record{}, &Error{rec.Place, fmt.Errorf("column %q: %w", column, err)}
+			return Record{}, &Error{Place: rec.Place, Err: fmt.Errorf("column %q: %w", column, err)}
 		}
 		rec.Fields.Set(column, v)
 	}
@@ -152,7 +153,7 @@ func fromFloat(v float64, bits int) (any, error) {
 
 func fromBytes(s string) (any, error) {
 	if !utf8.ValidString(s) {
-		return nil, fmt.Errorf("invalid UTF-8 at byte %d", invalidAt([]byte(s)))
+		return nil, fmt.Errorf("invalid UTF-8 at byte %d", jsoncut.InvalidAt([]byte(s)))
 	}
 	return s, nil
 }

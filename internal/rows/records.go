@@ -10,14 +10,11 @@ import (
 	"iter"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
 )
-
-// maxRecord bounds the memory that one record may take, in bytes of the file; no text of a corpus comes near it.
-const maxRecord = 64 << 20
 
 // Record is one record of a file.
 type Record struct {
@@ -50,10 +47,7 @@ func (r *Record) Names() string {
 
 // Shape says where the records of a JSON file are whose text begins with a brace and whose name does not end in .jsonl or
 // .ndjson. The zero Shape is JSON Lines. Other files have their records where the package comment says.
-type Shape struct {
-	Under string // in the array that the object has under this key
-	Keyed bool   // the object's values, each named by its key
-}
+type Shape = jsoncut.Shape
 
 // Records reads the records of a file, of whatever fields.
 func Records(ctx context.Context, path string, shape Shape) iter.Seq2[Record, error] {
@@ -96,40 +90,18 @@ func drain(ctx context.Context, next func() (Record, error), yield func(Record, 
 	}
 }
 
-// foreign are files that people take for rows, by their first bytes.
-var foreign = []struct{ begins, is string }{
-	{"\xFF\xFE\x00\x00", "the file is UTF-32; it must be UTF-8"},
-	{"\xFF\xFE", "the file is UTF-16; it must be UTF-8"},
-	{"\xFE\xFF", "the file is UTF-16; it must be UTF-8"},
-	{"\x1F\x8B", "the file is compressed with gzip; unpack it first"},
-	{"\x28\xB5\x2F\xFD", "the file is compressed with zstd; unpack it first"},
-	{"\xFD7zX", "the file is compressed with xz; unpack it first"},
-	{"BZh", "the file is compressed with bzip2; unpack it first"},
-	{"PK\x03\x04", "the file is a zip archive (or a spreadsheet); unpack it or export it as CSV first"},
-	{"ARRO", "the file is Arrow; export it as Parquet or JSON Lines first"},
-	{"version https://git-lfs", "this is a Git LFS pointer, not the file itself; fetch it with: git lfs pull"},
-}
-
 // open tells what a file is and returns what reads its records, one a call, io.EOF after the last.
 func open(path string, src io.ReaderAt, size int64, shape Shape) (func() (Record, error), error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(src, 0, size), 1<<16)
-	head, err := r.Peek(32)
+	head, err := r.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	for _, is := range foreign {
-		if bytes.HasPrefix(head, []byte(is.begins)) {
-			return nil, fmt.Errorf("%s: %s", path, is.is)
-		}
 	}
 	if bytes.HasPrefix(head, []byte("PAR1")) {
 		return openParquet(path, src, size)
 	}
-	if bytes.IndexByte(head, 0) >= 0 {
-		return nil, fmt.Errorf("%s: the file is UTF-16 or UTF-32, or no text; it must be text in UTF-8", path)
-	}
-	if bytes.HasPrefix(head, []byte("\xEF\xBB\xBF")) {
-		r.Discard(3)
+	if err := jsoncut.Text(r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	ext := strings.ToLower(filepath.Ext(path))
 	switch ext {
@@ -140,24 +112,22 @@ func open(path string, src io.ReaderAt, size int64, shape Shape) (func() (Record
 	case ".jsonl", ".ndjson":
 		shape = Shape{}
 	}
-	return newCutter(path, r, shape).record, nil
+	c := jsoncut.New(path, r, shape)
+	return func() (Record, error) { return record(c) }, nil
 }
 
 // record parses the next piece of JSON.
-func (c *cutter) record() (Record, error) {
-	p, err := c.next()
+func record(c *jsoncut.Cutter) (Record, error) {
+	p, err := c.Next()
 	if err != nil {
 		return Record{}, err
 	}
-	rec := Record{Place: p.Place, Key: p.key}
-	bad := func(err error) (Record, error) { return Record{}, &Error{p.Place, err} }
-	if i := invalidAt(p.json); i >= 0 {
-		return bad(fmt.Errorf("invalid UTF-8 at byte %d of the row", i))
+	rec := Record{Place: p.Place, Key: p.Key}
+	bad := func(err error) (Record, error) { return Record{}, &Error{Place: p.Place, Err: err} }
+	if len(p.JSON) == 0 || p.JSON[0] != '{' {
+		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(p.JSON)))
 	}
-	if len(p.json) == 0 || p.json[0] != '{' {
-		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(p.json)))
-	}
-	rec.Fields, err = strictjson.ParseObject(p.json)
+	rec.Fields, err = strictjson.ParseObject(p.JSON)
 	var at *strictjson.Error
 	if errors.As(err, &at) && at.Line > 1 {
 		return bad(fmt.Errorf("line %d, byte %d of the row: %s", p.Line+at.Line-1, at.Offset, at.Msg))
@@ -167,21 +137,6 @@ func (c *cutter) record() (Record, error) {
 		return bad(err)
 	}
 	return rec, nil
-}
-
-// invalidAt is where the first byte is that is not UTF-8, or -1.
-func invalidAt(b []byte) int {
-	if utf8.Valid(b) {
-		return -1
-	}
-	for i := 0; i < len(b); {
-		r, n := utf8.DecodeRune(b[i:])
-		if r == utf8.RuneError && n <= 1 {
-			return i
-		}
-		i += n
-	}
-	return -1
 }
 
 // abbreviate quotes the beginning of a text, for messages.

@@ -43,6 +43,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
@@ -96,31 +97,11 @@ func (r *Row) Check() error {
 	return errors.Join(errs...)
 }
 
-// Place is where a record stands.
-type Place struct {
-	File    string
-	Line    int // from 1, where the record begins; 0 in Parquet, which has no lines
-	Element int // index in a JSON array or object from 0, row of a Parquet file from 1; -1 elsewhere
-}
-
-func (p Place) String() string {
-	switch {
-	case p.Line == 0:
-		return fmt.Sprintf("%s: row %d", p.File, p.Element)
-	case p.Element < 0:
-		return fmt.Sprintf("%s:%d", p.File, p.Line)
-	}
-	return fmt.Sprintf("%s:%d (element %d)", p.File, p.Line, p.Element)
-}
+// Place is where a record stands. In Parquet, which has no lines, Line is 0 and Element the row from 1.
+type Place = jsoncut.Place
 
 // Error is a bad row; the rows after it can be read.
-type Error struct {
-	Place
-	Err error
-}
-
-func (e *Error) Error() string { return e.Place.String() + ": " + e.Err.Error() }
-func (e *Error) Unwrap() error { return e.Err }
+type Error = jsoncut.Error
 
 // Read reads the rows of a file. It ends with the context's error when that ends.
 func Read(ctx context.Context, path string) iter.Seq2[Row, error] {
@@ -161,7 +142,7 @@ func parse(rec Record) (Row, error) {
 		errs = append(errs, missing(rec, &row))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return Row{}, &Error{rec.Place, err}
+		return Row{}, &Error{Place: rec.Place, Err: err}
 	}
 	return row, nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/internal/hostile"
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
@@ -393,7 +394,7 @@ func FuzzCSV(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		r := csv.NewReader(strings.NewReader(text))
 		want, err := r.ReadAll()
-		if err != nil || len(want) == 0 || strings.Contains(text, "\r") || invalidAt([]byte(text)) >= 0 || strings.ContainsAny(text, "\x00") {
+		if err != nil || len(want) == 0 || strings.Contains(text, "\r") || jsoncut.InvalidAt([]byte(text)) >= 0 || strings.ContainsAny(text, "\x00") {
 			return
 		}
 		if first := text[:1]; first == "\uFEFF" || first == "\n" {

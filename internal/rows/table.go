@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
@@ -39,7 +40,7 @@ func (t *table) next() (Record, error) {
 			return Record{}, err
 		}
 	}
-	rec := Record{Place: Place{t.name, t.line, -1}, Fields: strictjson.NewObject()}
+	rec := Record{Place: Place{File: t.name, Line: t.line, Element: -1}, Fields: strictjson.NewObject()}
 	values, n, err := t.fields(len(t.header))
 	for err == nil && t.blank {
 		rec.Line = t.line
@@ -51,12 +52,12 @@ func (t *table) next() (Record, error) {
 		t.err = err
 		return Record{}, err
 	case errors.As(err, &bad):
-		return Record{}, &Error{rec.Place, bad.error}
+		return Record{}, &Error{Place: rec.Place, Err: bad.error}
 	case err != nil:
 		t.err = fmt.Errorf("%s:%d: %w", t.name, t.line, err)
 		return Record{}, t.err
 	case n != len(t.header):
-		return Record{}, &Error{rec.Place, fmt.Errorf("expected %d fields as in the first line, got %d", len(t.header), n)}
+		return Record{}, &Error{Place: rec.Place, Err: fmt.Errorf("expected %d fields as in the first line, got %d", len(t.header), n)}
 	}
 	for i, name := range t.header {
 		rec.Fields.Set(name, values[i])
@@ -108,7 +109,7 @@ func (t *table) fields(most int) (values []string, n int, err error) {
 	state, size, lines := fieldStart, 0, 0
 	end := func() {
 		if n++; n <= most && fault == nil {
-			if i := invalidAt(t.buf); i >= 0 {
+			if i := jsoncut.InvalidAt(t.buf); i >= 0 {
 				fault = fmt.Errorf("field %d: invalid UTF-8 at byte %d", n, i)
 			}
 			values = append(values, string(t.buf))
@@ -132,8 +133,8 @@ func (t *table) fields(most int) (values []string, n int, err error) {
 			t.line++
 		}
 		t.blank = t.blank && (b == '\n' || b == '\r')
-		if size++; size > maxRecord && fault == nil {
-			fault = fmt.Errorf("the row has more than %d bytes", maxRecord)
+		if size++; size > jsoncut.MaxRecord && fault == nil {
+			fault = fmt.Errorf("the row has more than %d bytes", jsoncut.MaxRecord)
 		}
 		if b == '\n' && state != quoted {
 			if len(t.buf) > 0 && t.buf[len(t.buf)-1] == '\r' && state != quoteInQuoted {

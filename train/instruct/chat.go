@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/parallel"
 	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/tokenizer/chat"
@@ -82,7 +83,7 @@ func (r *reader) render() error {
 	for i := range r.pending {
 		p := &r.pending[i]
 		if r.rows[p.row].spans = p.done; p.err != nil {
-			r.reject(p.at, &rowError{r.rows[p.row].place, p.err})
+			r.reject(p.at, &jsoncut.Error{Place: r.rows[p.row].place, Err: p.err})
 		}
 	}
 	r.removeRejected()

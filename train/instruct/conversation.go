@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/strictjson"
 )
 
@@ -34,14 +35,14 @@ var speakers = map[string]string{
 
 // parseConversation reads a row {messages, tools} or {conversations, system, tools}, whose elements have ShareGPT's form
 // or that of messages. Unlike other rows it may have no key twice: whose words are learnt hangs on it.
-func parseConversation(raw rawRow) (*conversation, error) {
-	if n := len(raw.json); n > maxConversationBytes {
+func parseConversation(raw jsoncut.Record) (*conversation, error) {
+	if n := len(raw.JSON); n > maxConversationBytes {
 		return nil, fmt.Errorf("the row has %d bytes; a conversation has at most %d", n, maxConversationBytes)
 	}
-	if n := countValues(raw.json); n > maxValues {
+	if n := countValues(raw.JSON); n > maxValues {
 		return nil, fmt.Errorf("the row has %d values; a conversation has at most %d", n, maxValues)
 	}
-	row, err := strictjson.ParseObject(raw.json)
+	row, err := strictjson.ParseObject(raw.JSON)
 	if err != nil {
 		return nil, strictError(raw, err)
 	}
@@ -60,15 +61,15 @@ func parseConversation(raw rawRow) (*conversation, error) {
 }
 
 // strictError says where in the file an error of strictjson is.
-func strictError(raw rawRow, err error) error {
+func strictError(raw jsoncut.Record, err error) error {
 	var e *strictjson.Error
 	if !errors.As(err, &e) {
 		return err
 	}
-	if raw.element < 0 {
+	if raw.Element < 0 {
 		return fmt.Errorf("%s at byte %d of the line", e.Msg, e.Offset)
 	}
-	return fmt.Errorf("%s in line %d", e.Msg, raw.line+e.Line-1)
+	return fmt.Errorf("%s in line %d", e.Msg, raw.Line+e.Line-1)
 }
 
 // countValues returns the number of values in a JSON text, or a little more.

@@ -3,6 +3,7 @@
 package instruct
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/jsoncut"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/tokenizer"
 )
@@ -187,16 +189,20 @@ func (r *reader) read(name string, src io.Reader) error {
 	if r.err != nil {
 		return nil
 	}
-	s := newScanner(name, src)
+	in := bufio.NewReaderSize(src, 1<<16)
+	if err := jsoncut.Text(in); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	s := jsoncut.NewLoose(name, in)
 	for r.good-r.from < r.most {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		raw, err := s.next()
+		raw, err := s.Next()
 		if err == io.EOF {
 			return nil
 		}
-		var bad *rowError
+		var bad *jsoncut.Error
 		if err != nil && !errors.As(err, &bad) {
 			return err
 		}

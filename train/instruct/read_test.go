@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/biolora/biolora/internal/hostile"
+	"github.com/biolora/biolora/internal/jsoncut"
 )
 
 func read(t *testing.T, text string, opts ...Option) (*Dataset, error) {
@@ -22,7 +23,7 @@ func read(t *testing.T, text string, opts ...Option) (*Dataset, error) {
 	// One byte at a time: nothing may depend on how the file comes in.
 	d, err := Read("f", iotest.OneByteReader(strings.NewReader(text)), Alpaca, opts...)
 	e, err2 := Read("f", strings.NewReader(text), Alpaca, opts...)
-	if diff := cmp.Diff(d, e, cmp.AllowUnexported(Dataset{}, Row{}, place{}), cmpopts.EquateErrors(), cmpopts.IgnoreFields(Dataset{}, "badRows")); diff != "" || fmt.Sprint(err) != fmt.Sprint(err2) {
+	if diff := cmp.Diff(d, e, cmp.AllowUnexported(Dataset{}, Row{}), cmpopts.EquateErrors(), cmpopts.IgnoreFields(Dataset{}, "badRows")); diff != "" || fmt.Sprint(err) != fmt.Sprint(err2) {
 		t.Fatalf("in one go and byte by byte differ: %v, %v\n%s", err, err2, diff)
 	}
 	return d, err
@@ -94,23 +95,23 @@ var badFiles = []struct{ name, text, want string }{
 	{"element is no object", "[{\"prompt\":\"p\",\"completion\":\"c\"},\n7]", "f:2 (element 1): expected a JSON object, got 7"},
 	{"array of arrays", `[["a"]]`, `f:1 (element 0): expected a JSON object, got ["a"]`},
 	{"bad syntax in an element", "[\n{\"prompt\":\"p\",\n\"completion\":c}]", "f:2 (element 0): invalid character 'c' looking for beginning of value in line 3"},
-	{"array not closed", `[{"prompt":"p","completion":"c"},`, "f:1: the array is not closed after 1 elements: the file is cut off"},
-	{"array not closed in an element", "[\n{\"prompt\":\"p\",\"comp", "f:2: the array is not closed after 1 elements: the file is cut off"},
-	{"array not closed after an element", `[{"prompt":"p","completion":"c"}`, "f:1: the array is not closed after 1 elements: the file is cut off"},
-	{"something after the array", "[{\"prompt\":\"p\",\"completion\":\"c\"}]\n{}", "f:2: expected the end of the file after the array, got '{'"},
+	{"array not closed", `[{"prompt":"p","completion":"c"},`, "f:1: the file ends inside an array, after 1 elements: it is cut off"},
+	{"array not closed in an element", "[\n{\"prompt\":\"p\",\"comp", "f:2: the file ends inside element 0: it is cut off"},
+	{"array not closed after an element", `[{"prompt":"p","completion":"c"}`, "f:1: the file ends inside an array, after 1 elements: it is cut off"},
+	{"something after the array", "[{\"prompt\":\"p\",\"completion\":\"c\"}]\n{}", "f:2: expected the end of the file, got '{'"},
 	{"no comma", `[{"prompt":"p","completion":"c"} {}]`, "f:1: expected a comma or the end of the array after element 0, got '{'"},
 	{"comma first", `[,{}]`, "f:1: expected element 0 of the array, got a comma"},
 	{"two commas", `[{"prompt":"p","completion":"c"},,{}]`, "f:1: expected element 1 of the array, got a comma"},
 	{"comma last", `[{"prompt":"p","completion":"c"},]`, "f:1: expected an element after the comma, got the end of the array"},
 	{"stray bracket", `[}]`, "f:1 (element 0): expected a JSON object, got nothing\nf:1: expected a comma or the end of the array after element 0, got '}'"},
-	{"UTF-16", "\xff\xfe{\x00", "f:1: the file is UTF-16; it must be UTF-8"},
-	{"UTF-16, no mark", "{\x00\"\x00", "f:1: the file is UTF-16 or UTF-32, or no text; it must be JSON in UTF-8"},
-	{"UTF-32", "\xff\xfe\x00\x00{\x00\x00\x00", "f:1: the file is UTF-32; it must be UTF-8"},
-	{"Parquet", "PAR1\x15\x04", "f:1: the file is Parquet; export it as JSON Lines first"},
-	{"Arrow", "ARROW1\x00\x00", "f:1: the file is Arrow; export it as JSON Lines first"},
-	{"zip", "PK\x03\x04\x14", "f:1: the file is a zip archive; unpack it first"},
-	{"zstd", "\x28\xb5\x2f\xfd\x04", "f:1: the file is compressed with zstd; unpack it first"},
-	{"gzip", "\x1f\x8b\x08\x00", "f:1: the file is compressed with gzip; unpack it first"},
+	{"UTF-16", "\xff\xfe{\x00", "f: the file is UTF-16; it must be UTF-8"},
+	{"UTF-16, no mark", "{\x00\"\x00", "f: the file is UTF-16 or UTF-32, or no text; it must be text in UTF-8"},
+	{"UTF-32", "\xff\xfe\x00\x00{\x00\x00\x00", "f: the file is UTF-32; it must be UTF-8"},
+	{"Parquet", "PAR1\x15\x04", "f: the file is Parquet; export it as JSON Lines first"},
+	{"Arrow", "ARROW1\x00\x00", "f: the file is Arrow; export it as JSON Lines first"},
+	{"zip", "PK\x03\x04\x14", "f: the file is a zip archive (or a spreadsheet); unpack it (or export it as text) first"},
+	{"zstd", "\x28\xb5\x2f\xfd\x04", "f: the file is compressed with zstd; unpack it first"},
+	{"gzip", "\x1f\x8b\x08\x00", "f: the file is compressed with gzip; unpack it first"},
 	{"Latin-1", "{\"instruction\":\"caf\xe9\",\"output\":\"o\"}", "f:1: invalid UTF-8 at byte 19 of the row"},
 	{"half a surrogate pair", `{"instruction":"a\ud83d","output":"o"}`, `f:1: the field "instruction" has half of a surrogate pair (\ud800 to \udfff), which is no character`},
 	{"no known field", `{"question":"q","answer":"a"}`, `f:1: expected the fields "instruction" and "output", "prompt" and "completion", "messages", or "input_ids" and "labels"; the row has "answer", "question"`},
@@ -190,7 +191,7 @@ func TestLongRow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 130 MB")
 	}
-	long := func() *strings.Reader { return strings.NewReader(strings.Repeat("x", maxRowBytes)) }
+	long := func() *strings.Reader { return strings.NewReader(strings.Repeat("x", jsoncut.MaxRecord)) }
 	rest := "\"}\n{\"prompt\":\"p\",\"completion\":\"c\"}"
 	for name, text := range map[string]io.Reader{
 		"lines": io.MultiReader(strings.NewReader(`{"prompt":"`), long(), strings.NewReader(rest)),
@@ -291,7 +292,7 @@ func TestReadError(t *testing.T) {
 	broken := errors.New("disk on fire")
 	for _, text := range []string{"", "{", "[", `[{"prompt":"p","completion":"c"}`, `[{"prompt":"p","completion":"c"}]`} {
 		_, err := Read("f", io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), Alpaca)
-		if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "f:1: ") {
+		if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "f:") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -326,7 +327,7 @@ func FuzzRead(f *testing.F) {
 		}
 		for i := range d.Len() {
 			r := d.Row(i)
-			if r.place.line < 1 || len(r.InputIDs) != len(r.Labels) {
+			if r.place.Line < 1 || len(r.InputIDs) != len(r.Labels) {
 				t.Errorf("%+v", r)
 			}
 			spans := d.Spans(i)

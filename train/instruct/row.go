@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/biolora/biolora/internal/jsoncut"
 )
 
 // Kind tells the forms of a row.
@@ -36,7 +38,7 @@ type Row struct {
 	// Of a Tokens row: InputIDs and Labels of the same length, labels aligned with the ids, Masked or not negative.
 	InputIDs, Labels []int32
 
-	place place
+	place jsoncut.Place
 	spans []Span // of what a chat template made text of
 }
 
@@ -101,13 +103,15 @@ func unique(fields []fieldName) error {
 
 // parseRow makes a Row of its JSON, and what a chat template needs of it where it is a conversation. Names of f that
 // the row has are noted in seen.
-func parseRow(raw rawRow, f names, seen *Fields) (Row, *conversation, error) {
-	bad := func(err error) (Row, *conversation, error) { return Row{}, nil, &rowError{raw.place, err} }
-	if len(raw.json) == 0 || raw.json[0] != '{' {
-		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(raw.json)))
+func parseRow(raw jsoncut.Record, f names, seen *Fields) (Row, *conversation, error) {
+	bad := func(err error) (Row, *conversation, error) {
+		return Row{}, nil, &jsoncut.Error{Place: raw.Place, Err: err}
+	}
+	if len(raw.JSON) == 0 || raw.JSON[0] != '{' {
+		return bad(fmt.Errorf("expected a JSON object, got %s", abbreviate(raw.JSON)))
 	}
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal(raw.json, &object); err != nil {
+	if err := json.Unmarshal(raw.JSON, &object); err != nil {
 		return bad(syntaxError(raw, err))
 	}
 	has := func(name string) bool { _, ok := object[name]; return ok }
@@ -118,7 +122,7 @@ func parseRow(raw rawRow, f names, seen *Fields) (Row, *conversation, error) {
 		}
 	}
 	p := fieldParser{object: object}
-	row := Row{place: raw.place}
+	row := Row{place: raw.Place}
 	switch {
 	case has("input_ids") || has("labels"):
 		row.Kind = Tokens
@@ -264,19 +268,19 @@ func (p *fieldParser) integers(name string, lowest int32) []int32 {
 }
 
 // syntaxError says where in the file an error of encoding/json is.
-func syntaxError(raw rawRow, err error) error {
+func syntaxError(raw jsoncut.Record, err error) error {
 	var s *json.SyntaxError
 	if !errors.As(err, &s) {
 		return err
 	}
-	end := min(int(s.Offset), len(raw.json))
-	if raw.element < 0 {
-		if end == len(raw.json) {
+	end := min(int(s.Offset), len(raw.JSON))
+	if raw.Element < 0 {
+		if end == len(raw.JSON) {
 			return fmt.Errorf("%w at byte %d of the line (a row must be one JSON object on one line)", err, s.Offset)
 		}
 		return fmt.Errorf("%w at byte %d of the line", err, s.Offset)
 	}
-	return fmt.Errorf("%w in line %d", err, raw.line+bytes.Count(raw.json[:end], []byte{'\n'}))
+	return fmt.Errorf("%w in line %d", err, raw.Line+bytes.Count(raw.JSON[:end], []byte{'\n'}))
 }
 
 func keys(object map[string]json.RawMessage) string {
