@@ -3,11 +3,13 @@ package ask
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +40,9 @@ type Journal struct {
 
 // version of the journal's format.
 const version = 1
+
+// ErrEmpty is told of a file that has no whole line yet.
+var ErrEmpty = errors.New("empty, not a journal")
 
 // record is a line.
 type record struct {
@@ -132,7 +137,7 @@ func Read(path string) (*Journal, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if j.job == nil {
-		return nil, fmt.Errorf("%s: empty, not a journal", path)
+		return nil, fmt.Errorf("%s: %w", path, ErrEmpty)
 	}
 	return j, nil
 }
@@ -155,6 +160,33 @@ func (j *Journal) Answers() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.answers)
+}
+
+// Known are the numbers of the requests that are there, by their keys, and the lowest number behind all of them: for jobs
+// whose requests are told by what they ask, so that several can share a journal. Of two that ask the same, the lower counts.
+func (j *Journal) Known() (numbers map[string]int, next int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	numbers = make(map[string]int, len(j.requests))
+	for _, n := range slices.Sorted(maps.Keys(j.requests)) {
+		key := keyOf(j.requests[n])
+		if _, twice := numbers[key]; !twice {
+			numbers[key] = n
+		}
+		next = max(next, n+1)
+	}
+	return numbers, next
+}
+
+// Key is the same for requests that ask the same, whatever their numbers.
+func (r Request) Key() (string, error) {
+	b, err := body(r)
+	return keyOf(b), err
+}
+
+func keyOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return string(sum[:])
 }
 
 // Close closes the file.
