@@ -12,6 +12,10 @@ type Batch struct {
 	Targets []Target // in the order in which the losses are summed
 
 	Dropout *Dropout // nil: none (evaluation, or no dropout)
+
+	// Serial is another one for each content a batch ever has, so that a device keeps what it copied of it from operation
+	// to operation; 0: unknown, it is copied for each.
+	Serial uint64
 }
 
 // Segment is a run of rows that are consecutive positions of one sequence.

@@ -1,0 +1,184 @@
+#include "../../cu.h"
+#include <algorithm>
+#include <deque>
+#include <random>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+namespace emu {
+
+State now;
+static Kernel *kernels;
+static unsigned long long turns;
+
+Kernel::Kernel(const char *name, size_t size, int threads, void (*run)(const void *))
+    : name(name), size(size), threads(threads), run(run), next(kernels) {
+	kernels = this;
+}
+
+const Kernel *find(const char *name) {
+	for (const Kernel *k = kernels; k; k = k->next)
+		if (!strcmp(k->name, name)) return k;
+	return nullptr;
+}
+
+void order(unsigned long long o) { turns = o; }
+
+// switch_to saves the registers that a call keeps on the stack, leaves the stack pointer in *from and goes on at to.
+#if defined(__x86_64__)
+extern "C" void emu_switch(void **from, void *to);
+asm(".text\n.globl emu_switch\nemu_switch:\n"
+    "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+    "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+    "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+static const int saved = 6;
+#elif defined(__aarch64__)
+extern "C" void emu_switch(void **from, void *to);
+asm(".text\n.globl emu_switch\nemu_switch:\n"
+    "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
+    "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\nstp d12,d13,[sp,#128]\nstp d14,d15,[sp,#144]\n"
+    "mov x9,sp\nstr x9,[x0]\nmov sp,x1\n"
+    "ldp x19,x20,[sp]\nldp x21,x22,[sp,#16]\nldp x23,x24,[sp,#32]\nldp x25,x26,[sp,#48]\n"
+    "ldp x27,x28,[sp,#64]\nldp x29,x30,[sp,#80]\nldp d8,d9,[sp,#96]\nldp d10,d11,[sp,#112]\nldp d12,d13,[sp,#128]\nldp d14,d15,[sp,#144]\n"
+    "add sp,sp,#160\nret\n");
+#else
+#error "the emulation knows x86-64 and arm64"
+#endif
+
+struct Copy {
+	void *to;
+	const void *from;
+	bool valid;
+};
+
+struct Fiber {
+	char *stack;
+	void *sp;
+	Wait wait;
+	std::vector<Copy> open;              // copies of no group yet
+	std::deque<std::vector<Copy>> under; // groups under way
+};
+
+static const size_t stackSize = 256 << 10;
+static std::vector<Fiber> fibers;
+static void *scheduler;
+static const Kernel *kernel;
+static const void *arguments;
+
+static void body() {
+	kernel->run(arguments);
+	yield(Done);
+	abort();
+}
+
+void yield(Wait w) {
+	Fiber &f = fibers[now.thread];
+	f.wait = w;
+	emu_switch(&f.sp, scheduler);
+}
+
+static void start(Fiber &f) {
+	if (!f.stack) f.stack = (char *)mmap(nullptr, stackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	f.wait = Running;
+	f.open.clear();
+	f.under.clear();
+	void **top = (void **)(f.stack + stackSize);
+#if defined(__x86_64__)
+	*--top = nullptr;       // where body would return to; keeps the stack aligned as after a call
+	*--top = (void *)body;
+	for (int i = 0; i < saved; i++) *--top = nullptr;
+#else
+	top -= 20;
+	memset(top, 0, 160);
+	top[11] = (void *)body; // x30
+#endif
+	f.sp = top;
+}
+
+void copy_later(void *to, const void *from, bool valid) {
+	if ((u64)to % 16 || (valid && (u64)from % 16)) {
+		fprintf(stderr, "emu: cp.async from %p to %p, not multiples of 16\n", from, to);
+		abort();
+	}
+	fibers[now.thread].open.push_back({to, from, valid});
+}
+
+void commit() {
+	Fiber &f = fibers[now.thread];
+	f.under.push_back(std::move(f.open));
+	f.open.clear();
+}
+
+void wait_copies(int groups) {
+	Fiber &f = fibers[now.thread];
+	for (; (int)f.under.size() > groups; f.under.pop_front())
+		for (const Copy &c : f.under.front()) c.valid ? (void)memcpy(c.to, c.from, 16) : (void)memset(c.to, 0, 16);
+}
+
+static std::string runBlock(int threads) {
+	static std::vector<int> turn;
+	static std::mt19937_64 random;
+	turn.resize(threads);
+	for (int i = 0; i < threads; i++) turn[i] = turns == 1 ? threads - 1 - i : i, start(fibers[i]);
+	if (turns > 1) random.seed(turns);
+	for (;;) {
+		bool moved = false;
+		if (turns > 1) std::shuffle(turn.begin(), turn.end(), random);
+		for (int i : turn) {
+			if (fibers[i].wait != Running) continue;
+			moved = true;
+			now.thread = i;
+			emu_switch(&scheduler, fibers[i].sp);
+		}
+		for (int w = 0; w < threads; w += 32) {
+			int to = std::min(w + 32, threads), waiting = 0;
+			for (int i = w; i < to; i++) waiting += fibers[i].wait == Warp;
+			if (waiting != 32) continue; // a warp is whole in its operations
+			moved = true;
+			for (int i = w; i < to; i++) fibers[i].wait = Running;
+		}
+		int done = 0, block = 0;
+		for (int i = 0; i < threads; i++) done += fibers[i].wait == Done, block += fibers[i].wait == Block;
+		if (done == threads) return "";
+		if (block == threads) {
+			moved = true;
+			for (int i = 0; i < threads; i++) fibers[i].wait = Running;
+		}
+		if (!moved) {
+			char text[200];
+			snprintf(text, sizeof text, "kernel %s, block (%d, %d, %d): of %d threads %d wait at a block's barrier and %d have ended, the others wait for their warp",
+			         kernel->name, now.block[0], now.block[1], now.block[2], threads, block, done);
+			return text;
+		}
+	}
+}
+
+std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, size_t shared, const void *args) {
+	// Shared memory ends where a page begins that cannot be touched.
+	static char *area;
+	static const size_t room = 256 << 10;
+	if (!area) {
+		size_t page = sysconf(_SC_PAGESIZE);
+		area = (char *)mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mprotect(area + room, page, PROT_NONE);
+	}
+	kernel = k;
+	arguments = args;
+	now.threads = threads;
+	if (fibers.size() < threads) fibers.resize(threads);
+	size_t whole = (shared + 15) / 16 * 16;
+	now.shared = area + room - whole;
+	for (int i = 0; i < 3; i++) now.blocks[i] = grid[i];
+	for (unsigned z = 0; z < grid[2]; z++)
+		for (unsigned y = 0; y < grid[1]; y++)
+			for (unsigned x = 0; x < grid[0]; x++) {
+				now.block[0] = x, now.block[1] = y, now.block[2] = z;
+				memset(now.shared, 0xff, whole);
+				std::string err = runBlock(threads);
+				if (!err.empty()) return err;
+			}
+	return "";
+}
+
+} // namespace emu
