@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,11 +69,19 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.absolute(); err != nil {
 		return err
 	}
+	b.madeUp = b.Settings.Model == ""
+	if !b.madeUp { // what is wrong with it is told before anything is measured
+		if err := b.openGiven(ctx); err != nil {
+			return err
+		}
+	}
 	if err := b.machine(); err != nil {
 		return err
 	}
-	if err := b.openAll(ctx); err != nil {
-		return err
+	if b.madeUp {
+		if err := b.makeUp(ctx); err != nil {
+			return err
+		}
 	}
 	if err := b.shorten(); err != nil {
 		return err
@@ -121,12 +130,8 @@ func (b *bench) machine() error {
 	return nil
 }
 
-// openAll opens model and data, or makes them up.
-func (b *bench) openAll(ctx context.Context) (err error) {
-	if b.Settings.Model == "" {
-		b.madeUp = true
-		return b.makeUp(ctx)
-	}
+// openGiven opens model and data.
+func (b *bench) openGiven(ctx context.Context) (err error) {
 	if len(b.Data) > 0 {
 		if err := b.openData(ctx); err != nil {
 			return err
@@ -333,9 +338,14 @@ func number(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
-// benchmarks says what is wrong with a command line for a benchmark.
-func (r *Run) benchmarks() error {
+// benchmarks says what is wrong with a command line for a benchmark. A configuration file may be that of a run.
+func (r *Run) benchmarks(flags []string) error {
 	var errs []error
+	for _, key := range []string{"out", "overwrite"} {
+		if slices.Contains(flags, key) {
+			errs = append(errs, fmt.Errorf("--benchmark writes no files: --%s says nothing", key))
+		}
+	}
 	if r.Plan {
 		errs = append(errs, errors.New("--plan and --benchmark are both given"))
 	}

@@ -27,8 +27,9 @@ func keysOf(text string) (keys []string) {
 }
 
 func TestBenchmarkOfAModel(t *testing.T) {
-	out := filepath.Join(t.TempDir(), "out")
-	stdout, _ := mustExecute(t, "--benchmark", "--model", tiny(t), "--data", tinyRows(t), "--out", out, "--compute", "f32", "--threads", "2")
+	model, rows := tiny(t), tinyRows(t)
+	t.Chdir(t.TempDir()) // where a run without --out writes
+	stdout, _ := mustExecute(t, "--benchmark", "--model", model, "--data", rows, "--compute", "f32", "--threads", "2")
 	want := []string{"machine", "computes", "ceiling", "model", "adapter", "rows", "keeps", "a step", "speed", "where the t", "decoding", "memory", "estimate"}
 	if got := slices.DeleteFunc(keysOf(stdout), func(k string) bool { return k == "warning" }); !slices.Equal(got, want) {
 		t.Errorf("lines %q, want %q:\n%s", got, want, stdout)
@@ -38,8 +39,8 @@ func TestBenchmarkOfAModel(t *testing.T) {
 			t.Errorf("nothing like %s:\n%s", pattern, stdout)
 		}
 	}
-	if exists(out) {
-		t.Error("a benchmark wrote something")
+	if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
+		t.Errorf("a benchmark wrote something: %v, %v", left, err)
 	}
 }
 
@@ -73,6 +74,8 @@ func TestBenchmarkOfAMadeUpModel(t *testing.T) {
 func TestBenchmarkUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--benchmark --plan --model m", "--plan and --benchmark"},
+		{"--benchmark --out o", "--out says nothing"},
+		{"--benchmark --model m --overwrite", "--overwrite says nothing"},
 		{"--benchmark --data d", "--data needs --model"},
 		{"--benchmark --adapter a", "--adapter needs --model"},
 	} {
@@ -90,9 +93,9 @@ func TestBenchmarkUsage(t *testing.T) {
 
 // A benchmark says what is wrong with its inputs, as a run does.
 func TestBenchmarkOfNothing(t *testing.T) {
-	code, _, stderr := execute(t, "--benchmark", "--model", filepath.Join(t.TempDir(), "none"))
-	if code != exitFailed || !strings.Contains(stderr, "none") {
-		t.Errorf("exit code %d, %s", code, stderr)
+	code, stdout, stderr := execute(t, "--benchmark", "--model", filepath.Join(t.TempDir(), "none"))
+	if code != exitFailed || !strings.Contains(stderr, "none") || stdout != "" {
+		t.Errorf("exit code %d, %s; measured before: %s", code, stderr, stdout)
 	}
 }
 

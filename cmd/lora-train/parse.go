@@ -200,7 +200,7 @@ func (r *Run) take(given []string, s *Settings) {
 // missing says what a run lacks. Without a model and data it is the demo, if nothing speaks of training.
 func (r *Run) missing(flags []string) error {
 	if r.Benchmark {
-		return r.benchmarks()
+		return r.benchmarks(flags)
 	}
 	var errs []error
 	if r.Model == "" {

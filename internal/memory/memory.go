@@ -42,11 +42,16 @@ func Parse(text string) (int64, error) {
 	return 0, fmt.Errorf("%q is no size: want a number and a unit, such as 12GiB or 800MB", text)
 }
 
-// Format writes a size in MiB or GiB, with about three digits.
+// Format writes a size in bytes, KiB, MiB or GiB, with about three digits.
 func Format(bytes int64) string {
-	v, unit := float64(bytes)/(1<<20), "MiB"
-	if math.Abs(v) >= 1000 {
-		v, unit = v/1024, "GiB"
+	if -1000 < bytes && bytes < 1000 {
+		return fmt.Sprintf("%d bytes", bytes)
+	}
+	v, unit := float64(bytes), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB"} {
+		if v /= 1024; math.Abs(v) < 1000 {
+			break
+		}
 	}
 	digits := 0
 	if math.Abs(v) < 9.995 {

@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0.00 MiB", 1 << 20: "1.00 MiB", 123 << 20: "123 MiB", 999 << 20: "999 MiB", 1000 << 20: "0.98 GiB", 1 << 30: "1.00 GiB",
+		0: "0 bytes", 999: "999 bytes", 1000: "0.98 KiB", 1 << 10: "1.00 KiB", 1000 << 10: "0.98 MiB", 1 << 20: "1.00 MiB", 123 << 20: "123 MiB", 999 << 20: "999 MiB", 1000 << 20: "0.98 GiB", 1 << 30: "1.00 GiB",
 		13 << 30: "13.0 GiB", 1 << 40: "1024 GiB", -(5 << 30): "-5.00 GiB",
 	} {
 		if got := Format(n); got != want {
