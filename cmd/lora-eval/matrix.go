@@ -70,6 +70,9 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 		return err
 	}
 	plan, err := matrix.MakePlan(ctx, grid)
+	if ctx.Err() != nil {
+		return cli.StoppedError{Note: "; nothing was begun", Err: ctx.Err()}
+	}
 	if err != nil {
 		return err
 	}
@@ -81,6 +84,9 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Progress: p.tell, Converting: p.converting,
 	})
 	p.end()
+	if ctx.Err() != nil {
+		return cli.StoppedError{Note: p.kept(), Err: ctx.Err()}
+	}
 	if res == nil {
 		return err
 	}
@@ -109,9 +115,26 @@ type studyProgress struct {
 	progress
 	start time.Time
 	was   string // what the last line was about
+	now   matrix.Progress
+}
+
+// kept says what a study that is stopped leaves, and how it goes on.
+func (p *studyProgress) kept() string {
+	x := p.now
+	if x.Total == 0 {
+		return "; nothing was begun"
+	}
+	text := fmt.Sprintf("; %d of %d cells are done and stay", x.Done, x.Total)
+	if x.Training {
+		text += fmt.Sprintf(". The training of %s, at step %d of %d, begins anew", x.Cell, x.Step, x.Steps)
+	} else {
+		text += fmt.Sprintf(", and so do the answers of %s to %s so far", x.Cell, x.What)
+	}
+	return text + " when the same command is given again"
 }
 
 func (p *studyProgress) tell(x matrix.Progress) {
+	p.now = x
 	now := time.Now()
 	is := x.Cell + " " + x.What
 	wait := every

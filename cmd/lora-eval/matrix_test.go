@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/matrix"
 	"github.com/biolora/biolora/testdata/demo"
 )
@@ -168,7 +169,8 @@ func TestMatrixInterrupted(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	code, stderr := killAt(t, filepath.Join(out, "cells", "demo", "all", "seed-1", "adapter", "events.jsonl"), syscall.SIGINT,
 		"matrix", "--grid", gridOf(t, 500), "--out", out)
-	if code != cli.Interrupted || !strings.Contains(stderr, "interrupted") {
+	if code != cli.Interrupted || !strings.Contains(stderr, "interrupted; 0 of 2 cells are done and stay. The training of demo/all/seed-1, at step ") ||
+		!strings.Contains(stderr, " of 500, begins anew when the same command is given again") {
 		t.Errorf("exit status %d: %s", code, stderr)
 	}
 }
@@ -244,5 +246,22 @@ func TestMatrixKeepsGoing(t *testing.T) {
 	}
 	if len(res.Cells) != 2 || res.Cells[0].Error == "" || res.Cells[1].Error != "" || len(res.Cells[1].Scores) != 2 {
 		t.Errorf("%+v", res.Cells)
+	}
+}
+
+// While a study is at work in a directory, another one is told which.
+func TestMatrixLocked(t *testing.T) {
+	grid, out := gridOf(t, 1), t.TempDir()
+	release, err := filelock.Dir(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	code, _, stderr := execute("matrix", "--grid", grid, "--out", out)
+	if want := fmt.Sprintf("%s: another process is at work there: process %d on ", out, os.Getpid()); code != cli.Failed || !strings.Contains(stderr, want) {
+		t.Errorf("exit status %d, %s\nwant %s", code, stderr, want)
+	}
+	if _, err := os.Stat(filepath.Join(out, "grid.json")); err == nil {
+		t.Error("the second study has written its grid")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictjson"
 )
@@ -95,7 +96,9 @@ func (j *Journal) begin(f *os.File, mine, run json.RawMessage) error {
 	if !info.Mode().IsRegular() {
 		return errors.New("not a regular file")
 	}
-	if err := lock(f); err != nil {
+	if err := filelock.File(f); errors.Is(err, filelock.ErrHeld) {
+		return errors.New("another process is writing to this journal")
+	} else if err != nil {
 		return err
 	}
 	whole, err := j.read(f)

@@ -54,6 +54,16 @@ type UsageError struct{ Err error }
 func (e UsageError) Error() string { return e.Err.Error() }
 func (e UsageError) Unwrap() error { return e.Err }
 
+// StoppedError is the end of a command by a signal. Note is said then instead of what Program.Stopped says: what was kept,
+// and how to go on.
+type StoppedError struct {
+	Note string
+	Err  error // the context's
+}
+
+func (e StoppedError) Error() string { return e.Err.Error() + e.Note }
+func (e StoppedError) Unwrap() error { return e.Err }
+
 // Usagef describes a UsageError.
 func Usagef(format string, a ...any) error { return UsageError{fmt.Errorf(format, a...)} }
 
@@ -84,7 +94,11 @@ func (p Program) Run(ctx context.Context, line any, args []string, stdin io.Read
 	case errors.Is(err, syscall.EPIPE): // whoever read the output has enough of it
 		return Done
 	case errors.Is(err, context.Canceled):
-		say("interrupted%s", p.Stopped)
+		note := p.Stopped
+		if stopped := new(StoppedError); errors.As(err, stopped) {
+			note = stopped.Note
+		}
+		say("interrupted%s", note)
 		return Interrupted
 	case errors.As(err, new(UsageError)):
 		say("%v", err)

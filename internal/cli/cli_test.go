@@ -28,7 +28,7 @@ func (c *say) Run(_ context.Context, s *Streams) error {
 }
 
 type fail struct {
-	How string `enum:"usage,plain,stopped,odd,late" required:"" help:"How."`
+	How string `enum:"usage,plain,stopped,noted,odd,late" required:"" help:"How."`
 }
 
 func (c *fail) Run(ctx context.Context, s *Streams) error {
@@ -37,6 +37,8 @@ func (c *fail) Run(ctx context.Context, s *Streams) error {
 		return Usagef("makes no sense")
 	case "stopped":
 		return fmt.Errorf("at work: %w", ctx.Err())
+	case "noted":
+		return fmt.Errorf("at work: %w", StoppedError{"; half is kept", ctx.Err()})
 	case "late":
 		s.Out.WriteString("half of the answer")
 	case "odd":
@@ -66,6 +68,7 @@ func TestRun(t *testing.T) {
 		{"fail --how=plain", Failed, "", "prog: it does not work\n"},
 		{"fail --how=usage", Usage, "", "prog: makes no sense\n" + hint},
 		{"fail --how=stopped", Interrupted, "", "prog: interrupted, nothing was said\n"},
+		{"fail --how=noted", Interrupted, "", "prog: interrupted; half is kept\n"},
 		{"fail --how=odd", Failed, "", "prog: \\x1b[2J one\n      two\n"},
 		{"say --wird=hello", Usage, "", "prog: unknown flag --wird, did you mean \"--word\"?\n" + hint},
 		{"sya --word=hello", Usage, "", "prog: unexpected argument sya, did you mean \"say\"?\n" + hint},

@@ -13,6 +13,7 @@ import (
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/regular"
@@ -37,6 +38,7 @@ type Options struct {
 // Progress is how far a run has come.
 type Progress struct {
 	Cell        string // or base
+	Training    bool
 	What        string // "training", or the task that is answered
 	Step, Steps int    // of the training, or rows of the task
 	Done, Total int    // cells
@@ -67,10 +69,11 @@ type runner struct {
 func Run(ctx context.Context, p *Plan, o Options) (*Results, error) {
 	r := &runner{Plan: p, Options: o, prints: map[string]string{}}
 	r.now.Total = len(p.Cells)
-	err := r.claim()
+	release, err := r.claim()
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	res := r.results()
 	for i := range p.Grid.Bases {
 		b := &p.Grid.Bases[i]
@@ -112,25 +115,40 @@ func (r *runner) failed(ctx context.Context, name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// claim takes the directory. One with other things in it is somebody else's.
-func (r *runner) claim() error {
+// claim takes the directory, until release. One with other things in it is somebody else's, and one in which another
+// process is at work that process's.
+func (r *runner) claim() (release func(), err error) {
 	if err := os.MkdirAll(r.Out, 0o777); err != nil {
-		return err
+		return nil, err
 	}
-	mark := filepath.Join(r.Out, claimFile)
-	if _, err := os.Lstat(mark); err == nil {
-		return atomicfile.WriteJSON(mark, r.Grid)
+	if err := r.checkOut(); err != nil {
+		return nil, err
+	}
+	if release, err = filelock.Dir(r.Out); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.WriteJSON(filepath.Join(r.Out, claimFile), r.Grid); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// checkOut finds out whether the directory is a matrix's, or may become one's.
+func (r *runner) checkOut() error {
+	if _, err := os.Lstat(filepath.Join(r.Out, claimFile)); err == nil {
+		return nil
 	}
 	entries, err := os.ReadDir(r.Out)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") { // a temporary file of a run that was killed
+		if !strings.HasPrefix(e.Name(), ".") { // a temporary file of a run that was killed, or a lock
 			return fmt.Errorf("%s is not empty, and has no %s: it is not of a matrix", r.Out, claimFile)
 		}
 	}
-	return atomicfile.WriteJSON(mark, r.Grid)
+	return nil
 }
 
 // version changes when the same settings give other adapters or scores.
@@ -351,7 +369,7 @@ func (r *runner) train(ctx context.Context, c *Cell, now settings) (t trained, e
 		return t, err
 	}
 	p := r.now
-	p.Cell, p.What = c.Name(), "training"
+	p.Cell, p.What, p.Training = c.Name(), "training", true
 	w := &watch{tell: r.Progress, now: p}
 	settings := r.Grid.Train.options(c.Seed)
 	settings.OutputDir, settings.Hooks = out, []train.Hook{w}

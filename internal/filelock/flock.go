@@ -1,6 +1,6 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
 
-package ask
+package filelock
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock keeps other processes from writing to a journal. The system takes it off when the process ends, however it ends.
-func lock(f *os.File) error {
+// File locks an open file until it is closed. It does not wait: where the file is locked already, the error is ErrHeld.
+func File(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errors.New("another process is writing to this journal")
+		return ErrHeld
 	}
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOLCK) {
 		return nil // a file system without locks
