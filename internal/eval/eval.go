@@ -24,6 +24,13 @@
 // Beside the answer, a row has the likelihood of its gold output after the same prompt, with the end token, of which
 // perplexity is made; and, if asked for, that of each option.
 //
+// # A judge
+//
+// Tasks may ask for the marks of a judge, a chat model behind an endpoint (see package judge): the metric is their mean,
+// from 1 to 5, over the answers that got one. Answers without a mark are counted, and are no mark. Two systems are compared
+// on the rows where both have marks. What the judge was asked and said is in judge.journal, of which a run goes on or is
+// repeated without the judge, and what was read of it in verdicts.jsonl, a line for each answer.
+//
 // # Splits
 //
 // The rows of a task must be of one split, as they say themselves, unless Options.MixedSplits allows others. It is shown
@@ -40,6 +47,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/eval/metrics"
+	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/model"
@@ -110,6 +118,10 @@ type Options struct {
 	Likelihood bool // of the options of multiple choice, and of labels
 	Perplexity bool // of the gold outputs
 
+	// Judge marks the answers of tasks whose metrics have judge. Nil: nobody does, which is said. Its Journal may be empty:
+	// then it is judge.journal in Out.
+	Judge *judge.Options
+
 	Bootstrap metrics.Bootstrap
 	Model     model.Options // but for Base, which systems have
 	// Progress is told of every batch, and of what is there already. It may be nil.
@@ -139,6 +151,8 @@ const (
 	predictionsFile = "predictions.jsonl"
 	ResultsFile     = "results.json"
 	ReportFile      = "report.html"
+	JudgeJournal    = "judge.journal" // where options name no other
+	verdictsFile    = "verdicts.jsonl"
 )
 
 // Check says all that is wrong with the options by themselves.
@@ -190,7 +204,8 @@ func (o *Options) Check() error {
 	return errors.Join(errs...)
 }
 
-// Run asks and scores, and writes run.json, predictions.jsonl, results.json and report.html into Out. When ctx ends, the
+// Run asks and scores, and writes run.json, predictions.jsonl, results.json and report.html into Out, and what a judge
+// says.  When ctx ends, the
 // answers so far are kept, the results are not written, and the error is the context's.
 func Run(ctx context.Context, o Options) (*Results, error) {
 	if err := o.Check(); err != nil {
@@ -201,7 +216,7 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 		return nil, err
 	}
 	r := &run{Options: o, sets: sets, answers: map[string]map[*set][]Answer{}}
-	if err := r.checkGold(); err != nil {
+	if err := errors.Join(r.checkGold(), r.checkJudge()); err != nil {
 		return nil, err
 	}
 	if len(o.Predictions) > 0 {
@@ -212,11 +227,14 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.judge(ctx); err != nil {
+		return nil, err
+	}
 	res, err := r.score(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return res, res.write(o.Out)
+	return res, errors.Join(r.writeVerdicts(), res.write(o.Out))
 }
 
 // run is a run with its rows.
@@ -228,6 +246,8 @@ type run struct {
 	systems  []string
 	// answers of a system to a set's rows, in their order.
 	answers  map[string]map[*set][]Answer
+	verdicts map[string]map[*set][]judge.Verdict // of the answers of tasks that are judged
+	judged   *judge.Result                       // nil: nobody judges
 	warnings []string
 	given    []File // of existing answers
 }

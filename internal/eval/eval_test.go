@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/lora"
@@ -621,7 +623,20 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Sources = append(o.Sources, s)
+	g, err := LoadSource("icliniq", write(t, "g.jsonl", rowLine("Answer.", "A cough.", "Rest.", "icliniq", "test", "0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Sources = append(o.Sources, s, g)
+	o.Sources[1].Task.Category = "other" // so that all gains are in the paper's tasks
+	marks := 0
+	o.Judge = &judge.Options{Settings: judge.Settings{Model: "j", Rubric: judge.BuiltIn()}, Ask: ask.Defaults(), Model: &asker{reply: func(string) string {
+		if marks++; marks == 1 {
+			return ""
+		}
+		return "Mark: 2"
+	}}}
+	o.Judge.Ask.Concurrency = 1
 	mustRun(t, o)
 	keys := map[string]bool{}
 	var tree any
@@ -633,7 +648,7 @@ func TestSchema(t *testing.T) {
 		switch v := v.(type) {
 		case map[string]any:
 			for k, value := range v {
-				if strings.HasSuffix(path, ".finish") || strings.HasSuffix(path, ".splits") {
+				if strings.HasSuffix(path, ".finish") || strings.HasSuffix(path, ".splits") || strings.HasSuffix(path, ".replies") {
 					k = "*"
 				}
 				walk(path+"."+k, value)
@@ -665,7 +680,7 @@ func TestSchema(t *testing.T) {
 		t.Error(diff)
 	}
 	var back Results
-	if err := json.Unmarshal(read(t, o, ResultsFile), &back); err != nil || back.Schema != 1 || len(back.Tasks) != 3 {
+	if err := json.Unmarshal(read(t, o, ResultsFile), &back); err != nil || back.Schema != 1 || len(back.Tasks) != 4 {
 		t.Errorf("%v %+v", err, back)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/visible"
 )
 
@@ -26,7 +27,7 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 		}
 		return ""
 	},
-	"signed": func(n Number) string { return fmt.Sprintf("%+.2f", 100*n) },
+	"signed": func(metric string, n Number) string { return decimals(Number(UnitOf(metric).factor)*n, "%+.2f") },
 	"p":      func(n Number) string { return fmt.Sprintf("%.2g", n) },
 	"shown":  shown,
 	"safe":   visible.Text,
@@ -56,6 +57,7 @@ type taskView struct {
 	Chart     chart
 	Papers    []string
 	Examples  []exampleView
+	Marks     bool // of a judge
 }
 
 // chart is a horizontal bar chart of the main metric or, where there are papers' figures, of the one that is computed as
@@ -89,23 +91,19 @@ const (
 	barStep    = 28
 )
 
-// scale is where a share is in the plot.
-func scale(share Number) int {
-	return chartLeft + int(math.Round(chartPlot*math.Min(1, math.Max(0, float64(share)))))
-}
-
 func (t *Task) chart() chart {
 	shown := t.Main
 	if len(t.Published) > 0 {
 		shown = t.Published[0].Ours
 	}
-	c := chart{Width: chartWidth, Label: shown + " in per cent"}
+	u := UnitOf(shown)
+	c := chart{Width: chartWidth, Label: shown + ", " + u.name}
 	add := func(name string, m Metric, published bool) {
 		y := barStep*len(c.Bars) + 6
-		b := bar{Name: short(name), Text: fmt.Sprintf("%.1f", 100*m.Value), Y: y, Middle: y + barHeight/2, Base: y + barHeight - 5, X: chartLeft,
-			Width: scale(m.Value) - chartLeft, Top: y + 4, Under: y + barHeight - 4, Published: published}
+		b := bar{Name: short(name), Text: u.Text(m.Value), Y: y, Middle: y + barHeight/2, Base: y + barHeight - 5, X: chartLeft,
+			Width: u.at(m.Value) - chartLeft, Top: y + 4, Under: y + barHeight - 4, Published: published}
 		if low, high := float64(m.Low), float64(m.High); !published && low == low && high == high {
-			b.Interval, b.Low, b.High = true, scale(m.Low), scale(m.High)
+			b.Interval, b.Low, b.High = true, u.at(m.Low), u.at(m.High)
 		}
 		c.Bars = append(c.Bars, b)
 	}
@@ -118,8 +116,9 @@ func (t *Task) chart() chart {
 		add(p.Model+" (paper)", Metric{Value: p.Value}, true)
 	}
 	c.Height = barStep*len(c.Bars) + 28
-	for i := 0; i <= 100; i += 20 {
-		c.Ticks = append(c.Ticks, tick{scale(Number(i) / 100), fmt.Sprint(i)})
+	for i := range 1 + int(math.Round((u.high-u.low)/u.step)) {
+		at := Number(u.low + float64(i)*u.step)
+		c.Ticks = append(c.Ticks, tick{u.at(at), fmt.Sprintf("%.0f", Number(u.factor)*at)})
 	}
 	return c
 }
@@ -142,7 +141,7 @@ type exampleView struct {
 
 type answerView struct {
 	Text, Read, Finish, Class string
-	Score                     string
+	Score, Verdict            string
 }
 
 // shownExamples is how many rows of a task the report has.
@@ -152,7 +151,7 @@ const shownExamples = 40
 const shownText = 1200
 
 func (r *Results) taskView(t *Task) taskView {
-	v := taskView{Task: t, SplitText: t.splitText(), Columns: t.columns(), Chart: t.chart()}
+	v := taskView{Task: t, SplitText: t.splitText(), Columns: t.columns(), Chart: t.chart(), Marks: t.verdicts != nil}
 	for i := range t.Scores {
 		var cells []string
 		for _, name := range v.Columns {
@@ -181,6 +180,10 @@ func (t *Task) chosen() []int {
 		for _, scores := range t.examples {
 			wrong = wrong || scores[i].Score < 1
 			differ = differ || scores[i].Score != t.examples[0][i].Score
+		}
+		for _, verdicts := range t.verdicts {
+			wrong = wrong || verdicts[i].Mark < judge.Best
+			differ = differ || verdicts[i].Mark != t.verdicts[0][i].Mark
 		}
 		switch {
 		case differ:
@@ -216,6 +219,9 @@ func (t *Task) example(i int) exampleView {
 		}
 		if s.Valid && s.Prediction != "" && len(s.Prediction) < 80 {
 			a.Read = "read as " + visible.Text(s.Prediction)
+		}
+		if t.verdicts != nil {
+			a.Verdict = verdictText(t.verdicts[k][i])
 		}
 		v.Answers = append(v.Answers, a)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/eval/metrics"
+	"github.com/biolora/biolora/internal/judge"
 )
 
 // schema is the version of results.json. It changes when a key goes or means something else.
@@ -38,7 +39,8 @@ func (n *Number) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// Results are results.json. Shares and metrics are between 0 and 1, but for perplexity.
+// Results are results.json. Shares and metrics are between 0 and 1, but for perplexity and the mean of a judge's marks,
+// which is between 1 and 5.
 type Results struct {
 	Schema      int         `json:"schema"`
 	Version     string      `json:"version"` // of this program
@@ -48,6 +50,7 @@ type Results struct {
 	Predictions []File      `json:"predictions,omitempty"` // the files of existing answers
 	Intervals   Intervals   `json:"intervals"`
 	Generation  *Generation `json:"generation,omitempty"` // nil for existing answers
+	Judge       *Judge      `json:"judge,omitempty"`
 	Tasks       []Task      `json:"tasks"`
 	Warnings    []string    `json:"warnings,omitempty"`
 }
@@ -112,6 +115,8 @@ type Task struct {
 	rows     []row
 	answers  [][]Answer // of each system
 	examples [][]metrics.ExampleScore
+	verdicts [][]judge.Verdict // of each system; nil where nobody judges
+	papers   bool              // see set.papers
 }
 
 // Score is how a system did on a task.
@@ -121,6 +126,7 @@ type Score struct {
 	Invalid      int            `json:"invalid"` // answers that could not be read, and count as wrong
 	InvalidShare float64        `json:"invalid_share"`
 	Metrics      []Metric       `json:"metrics"`
+	Marks        *Marks         `json:"marks,omitempty"`      // behind the metric judge
 	Perplexity   *Metric        `json:"perplexity,omitempty"` // of the gold outputs, with the end token, behind the prompt
 	Likelihood   []Metric       `json:"likelihood,omitempty"`
 	Classes      []Class        `json:"classes,omitempty"`
@@ -181,7 +187,8 @@ type Comparison struct {
 // Test is that of one metric; see metrics.Paired.
 type Test struct {
 	Metric         string  `json:"metric"`
-	Difference     Number  `json:"difference"` // B - A
+	Rows           int     `json:"rows,omitempty"` // that both have a value for, where these are not all
+	Difference     Number  `json:"difference"`     // B - A
 	Low            Number  `json:"low"`
 	High           Number  `json:"high"`
 	PBootstrap     Number  `json:"p_bootstrap"`
@@ -192,14 +199,18 @@ type Test struct {
 func comparison(a, b string, tests []metrics.Paired) Comparison {
 	c := Comparison{A: a, B: b}
 	for _, p := range tests {
-		t := Test{p.Metric, Number(p.Difference), Number(p.Interval.Low), Number(p.Interval.High), Number(p.PBootstrap), Number(p.PRandomisation), nil}
-		if p.McNemar != nil {
-			n := Number(p.McNemar.P)
-			t.PMcNemar = &n
-		}
-		c.Tests = append(c.Tests, t)
+		c.Tests = append(c.Tests, test(p))
 	}
 	return c
+}
+
+func test(p metrics.Paired) Test {
+	t := Test{p.Metric, 0, Number(p.Difference), Number(p.Interval.Low), Number(p.Interval.High), Number(p.PBootstrap), Number(p.PRandomisation), nil}
+	if p.McNemar != nil {
+		n := Number(p.McNemar.P)
+		t.PMcNemar = &n
+	}
+	return t
 }
 
 // Published is a paper's figure.

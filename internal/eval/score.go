@@ -26,6 +26,7 @@ func (r *run) score(ctx context.Context) (*Results, error) {
 		res.Tasks = append(res.Tasks, t)
 		res.Warnings = append(res.Warnings, r.warn(x)...)
 	}
+	res.Judge = r.judgeInfo(res.Tasks)
 	for _, s := range r.Systems {
 		long, err := r.tooLong(s)
 		if err != nil {
@@ -71,10 +72,7 @@ func (r *run) warn(x *set) (list []string) {
 	if x.other > 0 {
 		say("the rows say that they are of another task")
 	}
-	if slices.Contains(x.Task.Metrics, "judge") {
-		say("the marks of a judge are not taken by this run")
-	}
-	return list
+	return append(list, r.warnJudge(x)...)
 }
 
 // spec is how a task's answers are scored.
@@ -111,32 +109,39 @@ func (r *run) scoreSet(ctx context.Context, x *set) (Task, error) {
 		if err != nil {
 			return t, err
 		}
+		if err := r.mark(&t, &s, x, system); err != nil {
+			return t, err
+		}
 		s.System = system
 		t.Scores = append(t.Scores, s)
 		t.answers = append(t.answers, answers)
 		t.examples = append(t.examples, scored.Scores)
 		all = append(all, scored)
 	}
-	t.Main = mainMetric(x.Task.Metrics, all[0])
+	t.Main = mainMetric(x.Task.Metrics, &t.Scores[0])
 	for i := 1; i < len(all); i++ {
 		tests, err := metrics.Compare(all[0], all[i], r.Bootstrap)
 		if err != nil {
 			return t, err
 		}
-		t.Comparisons = append(t.Comparisons, comparison(r.systems[0], r.systems[i], tests))
+		c := comparison(r.systems[0], r.systems[i], tests)
+		if err := t.compareMarks(&c, i, r.Bootstrap); err != nil {
+			return t, err
+		}
+		t.Comparisons = append(t.Comparisons, c)
 	}
 	t.Published = x.published()
 	return t, nil
 }
 
 // mainMetric is the first of a task's metrics that there is.
-func mainMetric(names []string, r *metrics.Result) string {
+func mainMetric(names []string, s *Score) string {
 	for _, name := range names {
-		if _, ok := r.Metric(name); ok {
+		if _, ok := s.Metric(name); ok {
 			return name
 		}
 	}
-	return r.Metrics[0].Name
+	return s.Metrics[0].Name
 }
 
 func examples(x *set, answers []Answer) []metrics.Example {
@@ -302,19 +307,20 @@ func optionLine(i int, option string) string { return metrics.ChoiceLetter(i) + 
 // paperMetric is which of ours is computed as a paper's is.
 var paperMetric = map[string]string{"entity F1": "repository_f1", "accuracy": "exact_match"}
 
-// published are the papers' figures of a task, where it is theirs: a built-in one, whose rows say that they are of it
-// and of one of the splits that figures can be of, none of them left out.
-func (x *set) published() (list []Published) {
+// papers reports whether a task may be the papers': a built-in one, whose rows say that they are of it and of one of the
+// splits that figures can be of, none of them left out.
+func (x *set) papers() bool {
 	split := x.split()
-	if !x.BuiltIn || x.partial || split != "dev" && split != "test" {
+	return x.BuiltIn && !x.partial && (split == "dev" || split == "test") &&
+		!slices.ContainsFunc(x.rows, func(r row) bool { return r.Task != x.Task.Name })
+}
+
+// published are the papers' figures of a task, where it may be theirs.
+func (x *set) published() (list []Published) {
+	if !x.papers() {
 		return nil
 	}
-	for _, row := range x.rows {
-		if row.Task != x.Task.Name {
-			return nil
-		}
-	}
-	for _, f := range published.Of(x.Task.Name, split) {
+	for _, f := range published.Of(x.Task.Name, x.split()) {
 		list = append(list, Published{
 			Paper: f.Paper, Model: f.Model, Metric: f.Metric, Ours: paperMetric[f.Metric], Value: Number(f.Value / 100), Split: f.Split,
 			ValueKnown: f.ValueKnown.String(), SplitKnown: f.SplitKnown.String(), Note: f.Note,

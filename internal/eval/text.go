@@ -41,16 +41,31 @@ func (t *Task) splitText() string {
 	return t.Split
 }
 
-// shown is a metric as a person reads it: a share in per cent, perplexity as it is.
+// shown is a metric as a person reads it: a share in per cent, perplexity and marks as they are.
 func shown(m Metric) string {
 	if m.Name == "perplexity" {
 		return fmt.Sprintf("%.3g [%.3g, %.3g]", m.Value, m.Low, m.High)
 	}
-	return fmt.Sprintf("%.1f [%.1f, %.1f]", 100*m.Value, 100*m.Low, 100*m.High)
+	u := UnitOf(m.Name)
+	return fmt.Sprintf("%s [%s, %s]", u.Text(m.Value), u.Text(m.Low), u.Text(m.High))
 }
 
-// Text writes a table for each task: a line for each system, with the metrics in per cent and their intervals, and the
-// papers' figures below.
+// shown is the difference with its interval, as a person reads it.
+func (t Test) shown() string {
+	u := UnitOf(t.Metric)
+	return fmt.Sprintf("%s [%s, %s]", u.Signed(t.Difference), u.Signed(t.Low), u.Signed(t.High))
+}
+
+// rows says how many rows a test is of, where these are not all.
+func (t Test) rows() string {
+	if t.Rows == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", of the %d rows where both have a mark", t.Rows)
+}
+
+// Text writes a table for each task: a line for each system, with the metrics in per cent, marks as they are, and their
+// intervals, and the papers' figures below; then what there is to say of the judge.
 func (r *Results) Text(w io.Writer) error {
 	for i := range r.Tasks {
 		t := &r.Tasks[i]
@@ -73,16 +88,30 @@ func (r *Results) Text(w io.Writer) error {
 		if err := tab.Flush(); err != nil {
 			return err
 		}
+		for _, s := range t.Scores {
+			if s.Marks != nil {
+				fmt.Fprintf(w, "  %s, %s\n", visible.Text(s.System), s.Marks)
+			}
+		}
 		for _, c := range t.Comparisons {
 			for _, test := range c.Tests {
 				if test.Metric == t.Main {
-					fmt.Fprintf(w, "  %s - %s: %+.1f [%+.1f, %+.1f], p %.2g\n", visible.Text(c.B), visible.Text(c.A),
-						100*test.Difference, 100*test.Low, 100*test.High, test.PRandomisation)
+					fmt.Fprintf(w, "  %s - %s: %s, p %.2g%s\n", visible.Text(c.B), visible.Text(c.A), test.shown(), test.PRandomisation, test.rows())
 				}
 			}
 		}
 		for _, p := range t.Published {
 			fmt.Fprintf(w, "  published: %s\n", p.text())
+		}
+		fmt.Fprintln(w)
+	}
+	if j := r.Judge; j != nil {
+		fmt.Fprintf(w, "judge: %s\n", j.Who())
+		for _, g := range j.Gains {
+			fmt.Fprintf(w, "  %s\n", g)
+		}
+		if j.Published != nil {
+			fmt.Fprintf(w, "  published: %s\n", j.Published)
 		}
 		fmt.Fprintln(w)
 	}

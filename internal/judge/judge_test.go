@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/fingerprint"
 )
 
 // court is an endpoint that replies as a function of the prompt says, or fails with an HTTP status.
@@ -336,7 +337,7 @@ func TestRubric(t *testing.T) {
 	if !strings.Contains(prompt, "]\n{answer}\n[end ") || !strings.Contains(prompt, "Mark: 5 {instruction} {fence}\n[end ") {
 		t.Error(prompt)
 	}
-	fence := digest(x.Instruction, x.Input, x.Reference, x.Answer)[:8]
+	fence := fingerprint.Texts(x.Instruction, x.Input, x.Reference, x.Answer)[:8]
 	if n := strings.Count(prompt, "[end "+fence+"]"); n != 5 { // four, and where it is told
 		t.Errorf("%d fences in %s", n, prompt)
 	}

@@ -1,9 +1,7 @@
 package judge
 
 import (
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/regular"
 )
 
@@ -82,7 +81,7 @@ func (r Rubric) Check() error {
 func (r Rubric) Reasons() bool { return strings.Contains(r.Text, "Reason:") }
 
 // ID is the beginning of the SHA-256 of the text.
-func (r Rubric) ID() string { return digest(r.Text)[:16] }
+func (r Rubric) ID() string { return fingerprint.Texts(r.Text)[:16] }
 
 // prompt is the question about an item. What its texts say is not looked at for fields.
 func (r Rubric) prompt(x Item) string {
@@ -91,15 +90,6 @@ func (r Rubric) prompt(x Item) string {
 		"{input}", x.Input,
 		"{reference}", x.Reference,
 		"{answer}", x.Answer,
-		"{fence}", digest(x.Instruction, x.Input, x.Reference, x.Answer)[:8],
+		"{fence}", fingerprint.Texts(x.Instruction, x.Input, x.Reference, x.Answer)[:8],
 	).Replace(r.Text)
-}
-
-// digest is the SHA-256 of texts.
-func digest(texts ...string) string {
-	h := sha256.New()
-	for _, t := range texts {
-		fmt.Fprintf(h, "%d %s\n", len(t), t)
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }
