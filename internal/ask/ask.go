@@ -42,6 +42,8 @@ type Answer struct {
 	Model  string `json:"model"` // that answered, as the endpoint calls it
 	ID     string `json:"id,omitempty"`
 	Usage  Usage  `json:"usage"`
+	// LogLikelihoods are those, in nats, of the answers that it was chosen among. Nil where it was not.
+	LogLikelihoods map[string]float64 `json:"log_likelihoods,omitempty"`
 }
 
 // Truncated reports whether the answer ends where it was not at its end.

@@ -258,19 +258,21 @@ func (j *Journal) line(text []byte, first bool) error {
 	return nil
 }
 
-// append writes a record and waits until the disk has it.
-func (j *Journal) append(rec record) error {
+// append writes records and waits until the disk has them.
+func (j *Journal) append(all ...record) error {
 	if j.broken != nil {
 		return j.broken
 	}
-	rec.At = time.Now().UTC().Truncate(time.Millisecond)
-	var line bytes.Buffer
-	e := json.NewEncoder(&line)
+	var lines bytes.Buffer
+	e := json.NewEncoder(&lines)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(rec); err != nil {
-		return err
+	for _, rec := range all {
+		rec.At = time.Now().UTC().Truncate(time.Millisecond)
+		if err := e.Encode(rec); err != nil {
+			return err
+		}
 	}
-	_, err := j.file.Write(line.Bytes())
+	_, err := j.file.Write(lines.Bytes())
 	if err == nil {
 		err = j.file.Sync()
 	}
@@ -328,6 +330,27 @@ func (j *Journal) addAnswer(r Request, a Answer) error {
 	defer j.mu.Unlock()
 	j.answers[r.Number] = a
 	return j.append(record{Kind: "answer", Number: &r.Number, Answer: &a})
+}
+
+// addAll writes some of the requests down, if they are not there yet, with their answers.
+func (j *Journal) addAll(all []Request, answers []Answer, some []int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var lines []record
+	for _, i := range some {
+		r := &all[i]
+		if _, ok := j.requests[r.Number]; !ok {
+			b, err := body(*r)
+			if err != nil {
+				return err
+			}
+			j.requests[r.Number] = b
+			lines = append(lines, record{Kind: "request", Number: &r.Number, Request: b})
+		}
+		j.answers[r.Number] = answers[i]
+		lines = append(lines, record{Kind: "answer", Number: &r.Number, Answer: &answers[i]})
+	}
+	return j.append(lines...)
 }
 
 func (j *Journal) failure(r Request, attempt int, c *CallError) error {
