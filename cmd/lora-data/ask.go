@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,9 +20,8 @@ import (
 	"github.com/biolora/biolora/internal/visible"
 )
 
-// asking are the flags of commands that ask a model.
+// asking are the flags of commands that ask an endpoint.
 type asking struct {
-	Model               string        `group:"Endpoint" placeholder:"NAME" help:"Model to ask, as the endpoint calls it."`
 	BaseURL             string        `name:"base-url" group:"Endpoint" placeholder:"URL" help:"What /chat/completions is put behind. Without it: OPENAI_BASE_URL, and without that OpenAI."`
 	KeyEnv              string        `name:"key-env" group:"Endpoint" default:"OPENAI_API_KEY" placeholder:"NAME" help:"Variable of the environment that holds the key (${default}). The key is written nowhere."`
 	Temperature         *float64      `group:"Endpoint" placeholder:"T" help:"Temperature, 0 to 2. Without it, as below: the endpoint's own."`
@@ -37,13 +37,54 @@ type asking struct {
 	PriceCompletion     float64       `name:"price-completion" group:"Endpoint" placeholder:"PRICE" help:"Price of a million tokens of answers."`
 }
 
-func (a *asking) sampling() bioinstruct.Sampling {
-	return bioinstruct.Sampling{Model: a.Model, Temperature: a.Temperature, TopP: a.TopP, MaxTokens: a.MaxTokens, MaxCompletionTokens: a.MaxCompletionTokens}
+func (a *asking) sampling(model string) bioinstruct.Sampling {
+	return bioinstruct.Sampling{Model: model, Temperature: a.Temperature, TopP: a.TopP, MaxTokens: a.MaxTokens, MaxCompletionTokens: a.MaxCompletionTokens}
+}
+
+// The defaults of flags, as their tags have them.
+const (
+	defaultKeyEnv      = "OPENAI_API_KEY"
+	defaultConcurrency = 4
+	defaultTimeout     = 5 * time.Minute
+	defaultAttempts    = 8
+)
+
+// given are the flags that say something about asking an endpoint. Prices are not among them: they are for telling what
+// was paid.
+func (a *asking) given() []string {
+	return flagsGiven([]flagGiven{
+		{"base-url", a.BaseURL != ""},
+		{"key-env", a.KeyEnv != defaultKeyEnv},
+		{"temperature", a.Temperature != nil},
+		{"top-p", a.TopP != nil},
+		{"max-tokens", a.MaxTokens != 0},
+		{"max-completion-tokens", a.MaxCompletionTokens != 0},
+		{"concurrency", a.Concurrency != defaultConcurrency},
+		{"requests-per-minute", a.RequestsPerMinute != 0},
+		{"tokens-per-minute", a.TokensPerMinute != 0},
+		{"timeout", a.Timeout != defaultTimeout},
+		{"attempts", a.Attempts != defaultAttempts},
+	})
+}
+
+// flagGiven is a flag's name and whether it has another value than its default.
+type flagGiven struct {
+	name string
+	is   bool
+}
+
+func flagsGiven(all []flagGiven) (names []string) {
+	for _, f := range all {
+		if f.is {
+			names = append(names, "--"+f.name)
+		}
+	}
+	return names
 }
 
 // open makes the model of the flags and of the environment.
-func (a *asking) open() (ask.Model, error) {
-	if a.Model == "" {
+func (a *asking) open(model string) (ask.Model, error) {
+	if model == "" {
 		return nil, cli.Usagef("--model is missing: which model to ask")
 	}
 	m, err := ask.NewOpenAI(ask.Endpoint{
@@ -94,21 +135,33 @@ func answers(t ask.Totals) (n int) {
 
 // failed says, of a run that has ended before its end, how it goes on.
 func failed(s *cli.Streams, journal string, err error) error {
-	if _, there := os.Stat(journal); err != nil && there == nil {
+	if _, there := os.Stat(journal); err != nil && there == nil && !errors.Is(err, ask.ErrOtherJob) {
 		fmt.Fprintf(s.Err, "lora-data: %s has what was answered so far; the same command goes on from there\n", journal)
 	}
 	return err
 }
 
-// bar shows how far a command is, where standard error is a terminal.
-type bar struct{ *progressbar.ProgressBar }
+// bar shows how far a command is: drawn over its line on a terminal and, where the end is known, a line now and then
+// elsewhere.
+type bar struct {
+	*progressbar.ProgressBar // nil: no terminal
+
+	w           io.Writer
+	up          int
+	what        string
+	start, last time.Time
+}
+
+// every is how often a line is written that cannot be drawn over.
+const every = 20 * time.Second
 
 // newBar returns a bar that goes up to a number, or counts where that is -1.
 func newBar(w io.Writer, up int, what string) *bar {
+	b := &bar{w: w, up: up, what: what, start: time.Now(), last: time.Now()}
 	if !report.StyleOf(w).Terminal {
-		return &bar{}
+		return b
 	}
-	return &bar{progressbar.NewOptions(up,
+	b.ProgressBar = progressbar.NewOptions(up,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionSetWidth(30),
@@ -117,14 +170,24 @@ func newBar(w io.Writer, up int, what string) *bar {
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionUseANSICodes(true),
-	)}
+	)
+	return b
 }
 
 // set shows a number. What a terminal does not take is no reason to stop.
 func (b *bar) set(n int) {
 	if b.ProgressBar != nil {
 		_ = b.Set(n)
+		return
 	}
+	now := time.Now()
+	if b.up < 0 || n == 0 || now.Sub(b.last) < every {
+		return
+	}
+	b.last = now
+	rate := float64(n) / now.Sub(b.start).Seconds()
+	left := time.Duration(float64(b.up-n) / rate * float64(time.Second)).Round(time.Second)
+	fmt.Fprintf(b.w, "%d of %d %s  %.2f/s  left %s\n", n, b.up, b.what, rate, left)
 }
 
 // end takes the bar away.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/biolora/biolora/internal/ask"
 	"github.com/biolora/biolora/internal/atomicfile"
@@ -35,8 +36,15 @@ type generate struct {
 	Barren    int    `name:"max-barren" default:"50" placeholder:"N" help:"Fail when so many requests in a row gave nothing that was accepted (${default}); 0: never."`
 	Rejected  string `placeholder:"FILE" help:"Write what was not accepted, and why, as JSON Lines."`
 
+	Model string `group:"Endpoint" placeholder:"NAME" help:"Model to ask, as the endpoint calls it."`
 	asking
 }
+
+// The defaults of flags, as their tags have them.
+const (
+	defaultEach   = 10
+	defaultBarren = 50
+)
 
 // Help is the longer help.
 func (generate) Help() string {
@@ -92,12 +100,25 @@ func (c *generate) Run(ctx context.Context, s *cli.Streams) error {
 	return nil
 }
 
+// asks are the flags that are given and are for asking a model.
+func (c *generate) asks() []string {
+	return append(flagsGiven([]flagGiven{
+		{"model", c.Model != ""},
+		{"seeds", c.Seeds != ""},
+		{"prompt", c.Prompt != ""},
+		{"seed", c.Seed != 0},
+		{"per-request", c.Each != defaultEach},
+		{"max-requests", c.Requests != 0},
+		{"max-barren", c.Barren != defaultBarren},
+	}), c.given()...)
+}
+
 func (c *generate) check() error {
 	if c.Replay && c.DryRun {
 		return cli.Usagef("--replay asks nothing that --dry-run could show")
 	}
-	if c.Replay && (c.Model != "" || c.Seeds != "" || c.Prompt != "" || c.Seed != 0 || c.Requests != 0) {
-		return cli.Usagef("--replay takes model, seeds, prompt, seed and limit of requests from the journal")
+	if given := c.asks(); c.Replay && len(given) > 0 {
+		return cli.Usagef("--replay takes everything from the journal and asks nobody: it has no use for %s", strings.Join(given, ", "))
 	}
 	if c.DryRun {
 		return nil
@@ -124,7 +145,7 @@ func (c *generate) recipe() (r bioinstruct.Recipe, err error) {
 	if c.Replay {
 		return r, nil
 	}
-	r = bioinstruct.Recipe{Sampling: c.sampling(), Seed: c.Seed, PerRequest: c.Each, Prompt: bioinstruct.DefaultPrompt}
+	r = bioinstruct.Recipe{Sampling: c.sampling(c.Model), Seed: c.Seed, PerRequest: c.Each, Prompt: bioinstruct.DefaultPrompt}
 	if c.Seeds == "" {
 		r.Seeds, err = bioinstruct.Seeds()
 	} else {
@@ -154,7 +175,7 @@ func (c *generate) make(ctx context.Context, s *cli.Streams, r bioinstruct.Recip
 	if c.Replay {
 		return bioinstruct.Replay(ctx, c.Journal, c.Target, o)
 	}
-	m, err := c.open()
+	m, err := c.open(c.Model)
 	if err != nil {
 		return nil, err
 	}

@@ -76,10 +76,14 @@ func TestGenerateCommand(t *testing.T) {
 		t.Error("the replay is another")
 	}
 	for want, args := range map[string][]string{
-		path("a.jsonl") + " exists":        {"--model", "m", "--out", path("a.jsonl")},
-		"--model is missing":               {"--out", path("c.jsonl")},
-		"--out is missing":                 {"--model", "m"},
-		"--replay takes model":             {"--replay", "--model", "m", "--out", path("c.jsonl")},
+		path("a.jsonl") + " exists": {"--model", "m", "--out", path("a.jsonl")},
+		"--model is missing":        {"--out", path("c.jsonl")},
+		"--out is missing":          {"--model", "m"},
+		"no use for --model, --seeds, --prompt, --seed, --per-request, --max-requests, --max-barren, --base-url": {"--replay", "--model", "m", "--seeds", "s", "--prompt", "p", "--seed", "1",
+			"--per-request", "2", "--max-requests", "3", "--max-barren", "4", "--base-url", "http://x", "--out", path("c.jsonl")},
+		"no use for --key-env, --temperature, --top-p, --max-tokens, --max-completion-tokens, --concurrency, --requests-per-minute, --tokens-per-minute, --timeout, --attempts": {"--replay", "--key-env", "K",
+			"--temperature", "0", "--top-p", "1", "--max-tokens", "1", "--max-completion-tokens", "1", "--concurrency", "1", "--requests-per-minute", "1", "--tokens-per-minute", "1",
+			"--timeout", "1s", "--attempts", "1", "--out", path("c.jsonl")},
 		"rows are written as .json":        {"--model", "m", "--out", path("c.txt")},
 		"must be different files":          {"--model", "m", "--out", path("c.jsonl"), "--journal", path("c.jsonl")},
 		"no {tasks}":                       {"--model", "m", "--out", path("c.jsonl"), "--prompt", path("a.jsonl")},
@@ -150,11 +154,11 @@ func TestClassifyCommand(t *testing.T) {
 		t.Errorf("replay: %d %s", code, stderr)
 	}
 	for want, more := range map[string][]string{
-		"exists (--overwrite":        {"--model", "m"},
-		"--model is missing":         {"--overwrite"},
-		"--replay takes the model":   {"--overwrite", "--replay", "--model", "m"},
-		"must be different files":    {"--overwrite", "--model", "m", "--journal", path("out.jsonl")},
-		"--batch 0: want at least 1": {"--overwrite", "--model", "m", "--batch", "0"},
+		"exists (--overwrite":                    {"--model", "m"},
+		"--model is missing":                     {"--overwrite"},
+		"no use for --model, --batch, --timeout": {"--overwrite", "--replay", "--model", "m", "--batch", "3", "--timeout", "1s"},
+		"must be different files":                {"--overwrite", "--model", "m", "--journal", path("out.jsonl")},
+		"--batch 0: want at least 1":             {"--overwrite", "--model", "m", "--batch", "0"},
 	} {
 		code, _, stderr := execute(strings.NewReader(""), append(args, more...)...)
 		if code != cli.Usage || !strings.Contains(stderr, want) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/rows"
 )
 
@@ -20,8 +21,10 @@ import (
 type Labelling struct {
 	Kind string `json:"kind"` // set by Classify
 	Sampling
-	Batch int  `json:"batch"` // rows a request
+	Batch int  `json:"batch"` // rows a request; of a local model: rows that are asked about together, each in a request of its own
 	All   bool `json:"all"`   // rows that have a category, too
+	// Local says which model of this machine is asked; nil: an endpoint is.
+	*local.Identity
 	// Rows is the SHA-256 of the rows that are asked about; set by Classify.
 	Rows string `json:"rows"`
 }
@@ -39,8 +42,22 @@ type Labels struct {
 
 // Classify sets the category of rows. The paper's were given by GPT-4 [F]; what it was told is not known [N]. Rows are
 // asked about in batches, and once more, alone, where an answer lacks them. Where the model is nil, answers come from the
-// journal alone, and one that is missing is an error.
+// journal alone, be it of ClassifyLocally, and one that is missing is an error.
 func Classify(ctx context.Context, path string, m ask.Model, l Labelling, all []rows.Row, o Options) (*Labels, error) {
+	var run runFunc
+	if m != nil {
+		run = func(ctx context.Context, j *ask.Journal, job ask.Job) (ask.Totals, error) {
+			return ask.Run(ctx, j, m, o.Ask, job)
+		}
+	}
+	return classify(ctx, path, run, l, all)
+}
+
+// runFunc puts a job's requests to a model.
+type runFunc func(context.Context, *ask.Journal, ask.Job) (ask.Totals, error)
+
+// classify is Classify, or ClassifyLocally. Without run it is a replay of either.
+func classify(ctx context.Context, path string, run runFunc, l Labelling, all []rows.Row) (*Labels, error) {
 	l.Kind = classifyKind
 	if err := l.Sampling.check(); err != nil {
 		return nil, err
@@ -57,7 +74,7 @@ func Classify(ctx context.Context, path string, m ask.Model, l Labelling, all []
 	c.labels.Kept = len(all) - len(c.asked)
 	c.got = make([]string, len(all))
 	c.Rows = digest(all, c.asked)
-	if err := c.run(ctx, path, m, o); err != nil {
+	if err := c.run(ctx, path, run); err != nil {
 		return &c.labels, err
 	}
 	for _, i := range c.asked {
@@ -92,12 +109,11 @@ type classification struct {
 	labels Labels
 }
 
-func (c *classification) run(ctx context.Context, path string, m ask.Model, o Options) (err error) {
-	run := func(j *ask.Journal) (ask.Totals, error) { return ask.Run(ctx, j, m, o.Ask, c) }
+func (c *classification) run(ctx context.Context, path string, run runFunc) (err error) {
 	var j *ask.Journal
-	if m == nil {
+	if run == nil {
 		j, err = c.offline(path)
-		run = func(j *ask.Journal) (ask.Totals, error) {
+		run = func(ctx context.Context, j *ask.Journal, _ ask.Job) (ask.Totals, error) {
 			t, err := ask.Replay(ctx, j, c)
 			if err == nil && !c.complete(t) {
 				err = fmt.Errorf("%s: it does not have all answers; a run with a model goes on", path)
@@ -111,7 +127,7 @@ func (c *classification) run(ctx context.Context, path string, m ask.Model, o Op
 		return err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
-	if c.labels.Totals, err = run(j); err != nil {
+	if c.labels.Totals, err = run(ctx, j, c); err != nil || c.Identity != nil { // which says the same a second time
 		return err
 	}
 	c.single = true
@@ -121,7 +137,7 @@ func (c *classification) run(ctx context.Context, path string, m ask.Model, o Op
 		}
 	}
 	taken, asked, failures := c.labels.Totals.Taken, c.labels.Totals.Asked, c.labels.Totals.Failures
-	t, err := run(j)
+	t, err := run(ctx, j, c)
 	t.Taken, t.Asked, t.Failures = t.Taken+taken, t.Asked+asked, t.Failures+failures
 	c.labels.Totals = t
 	return err
@@ -150,8 +166,16 @@ func (c *classification) complete(t ask.Totals) bool {
 	return !more
 }
 
+// each is how many rows a request is about.
+func (c *classification) each() int {
+	if c.Identity != nil {
+		return 1
+	}
+	return c.Batch
+}
+
 // batches is how many requests the first job has.
-func (c *classification) batches() int { return (len(c.asked) + c.Batch - 1) / c.Batch }
+func (c *classification) batches() int { return (len(c.asked) + c.each() - 1) / c.each() }
 
 // Request asks about a batch, or a single row.
 func (c *classification) Request(i int) (ask.Request, bool) {
@@ -169,7 +193,7 @@ func (c *classification) Request(i int) (ask.Request, bool) {
 }
 
 func (c *classification) batch(i int) []int {
-	return c.asked[i*c.Batch : min(len(c.asked), (i+1)*c.Batch)]
+	return c.asked[i*c.each() : min(len(c.asked), (i+1)*c.each())]
 }
 
 // Wanted is any number: all answers are needed.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/rows"
 )
 
@@ -133,5 +134,73 @@ func TestClassifyQuestion(t *testing.T) {
 	want := "\nTask 1\nInstruction: Say it.\nOutput: " + strings.Repeat("w ", shownWords) + "…\n"
 	if !strings.HasSuffix(got, want) || !strings.HasPrefix(got, definitions) {
 		t.Errorf("%s", got)
+	}
+}
+
+// scale weighs by the word in the instruction, as judge does, and knows nothing of "mute".
+type scale struct{ asked []int }
+
+func (s *scale) Weigh(ctx context.Context, questions, options []string) (all []local.Likely, err error) {
+	s.asked = append(s.asked, len(questions))
+	for _, q := range questions {
+		l := local.Likely{Prompt: 7}
+		for _, o := range options {
+			sum := -2.0
+			if strings.Contains(q, "say "+strings.TrimPrefix(o, "1: ")+" ") {
+				sum = -1
+			}
+			l.Sums = append(l.Sums, sum)
+		}
+		if strings.Contains(q, "mute") {
+			l.Sums = nil
+		}
+		all = append(all, l)
+	}
+	return all, ctx.Err()
+}
+
+func TestClassifyLocally(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	l := Labelling{Sampling: Sampling{Model: "m"}, Batch: 4, Identity: &local.Identity{Checkpoint: "c", Template: "alpaca t"}}
+	all, s := exam(), &scale{}
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := func(t ask.Totals) {
+		if t.Taken == 8 {
+			cancel()
+		}
+	}
+	if _, err := ClassifyLocally(ctx, path, s, l, all, stop); !errors.Is(err, context.Canceled) || all[0].Category != "" {
+		t.Fatalf("%v, %+v", err, all[0])
+	}
+	if _, err := Classify(t.Context(), path, nil, Labelling{Sampling: l.Sampling, Batch: 8}, all, Options{}); err == nil || !strings.Contains(err.Error(), "does not have all answers") {
+		t.Errorf("offline, half a journal: %v", err)
+	}
+	got, err := ClassifyLocally(t.Context(), path, s, l, all, nil)
+	if err != nil || !slices.Equal(s.asked, []int{4, 4, 4, 4, 4, 2}) {
+		t.Fatalf("%v, asked %v", err, s.asked)
+	}
+	if d := cmp.Diff([]int{5}, got.Unlabelled); d != "" || got.Kept != 1 || got.Totals.Asked != 22-8 || got.Totals.Usage.Prompt != 22*7 {
+		t.Errorf("%s, %+v", d, got)
+	}
+	for i, r := range all {
+		if want := Categories[i*i%4]; i != 5 && i != 7 && r.Category != want {
+			t.Errorf("row %d is %q, want %q", i, r.Category, want)
+		}
+	}
+	again := exam()
+	if _, err := Classify(t.Context(), path, nil, Labelling{Sampling: l.Sampling, Batch: 8}, again, Options{}); err != nil || cmp.Diff(all, again) != "" {
+		t.Errorf("offline: %v, %s", err, cmp.Diff(all, again))
+	}
+	other := l
+	other.Identity = &local.Identity{Checkpoint: "d", Template: "alpaca t"}
+	if _, err := ClassifyLocally(t.Context(), path, s, other, exam(), nil); !errors.Is(err, ask.ErrOtherJob) || !strings.Contains(err.Error(), `checkpoint is "c" there and "d" here`) {
+		t.Errorf("another model: %v", err)
+	}
+	endpoint := Labelling{Sampling: l.Sampling, Batch: 4}
+	if _, err := Classify(t.Context(), path, modelFunc(judge), endpoint, exam(), Options{Ask: ask.Defaults()}); !errors.Is(err, ask.ErrOtherJob) || !strings.Contains(err.Error(), `checkpoint is "c" there and absent here`) {
+		t.Errorf("an endpoint: %v", err)
+	}
+	if _, err := ClassifyLocally(t.Context(), path+"2", s, endpoint, exam(), nil); err == nil {
+		t.Error("a model without an identity was asked")
 	}
 }

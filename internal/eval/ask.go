@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
-	"github.com/biolora/biolora/model/weights"
 	"github.com/biolora/biolora/tokenizer"
 )
 
@@ -82,32 +82,7 @@ func (r *run) try(ctx context.Context, s System) error {
 	if s.Adapter == "" {
 		return nil
 	}
-	return fits(s)
-}
-
-// fits checks an adapter against its model, without opening the model.
-func fits(s System) (err error) {
-	ckpt, err := weights.Open(s.Model)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ckpt.Close()) }()
-	d, err := model.Describe(ckpt)
-	if err != nil {
-		return err
-	}
-	saved, err := lora.Read(s.Adapter)
-	if err != nil {
-		return err
-	}
-	var linears []lora.Module
-	for _, l := range d.Linears {
-		linears = append(linears, lora.Module{Name: l.Name, In: l.In, Out: l.Out})
-	}
-	if err := saved.Fits(lora.Decoder(linears, d.Config.VocabSize, d.Config.HiddenSize), d.Config.TieWordEmbeddings); err != nil {
-		return fmt.Errorf("the adapter in %s: %w", s.Adapter, err)
-	}
-	return nil
+	return local.Fits(s.Model, s.Adapter)
 }
 
 // asking is a run at work.

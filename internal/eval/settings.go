@@ -3,26 +3,20 @@ package eval
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/fingerprint"
+	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/regular"
-	"github.com/biolora/biolora/lora"
-	"github.com/biolora/biolora/model/weights"
-	"github.com/biolora/biolora/tokenizer"
 )
 
 // settings are all that answers depend on, but for the machine. Files are told by their contents, not by their paths.
@@ -48,8 +42,8 @@ type settings struct {
 
 type systemSettings struct {
 	Name     string `json:"name"`
-	Model    string `json:"model"`             // fingerprint, see modelFingerprint
-	Adapter  string `json:"adapter,omitempty"` // fingerprint, see adapterFingerprint
+	Model    string `json:"model"`             // fingerprint, see local.ModelFingerprint
+	Adapter  string `json:"adapter,omitempty"` // fingerprint, see local.AdapterFingerprint
 	Base     string `json:"base"`
 	Template string `json:"template"`        // name
 	Prompt   string `json:"template_sha256"` // of its texts
@@ -99,13 +93,13 @@ func (r *run) resolve() (*settings, error) {
 		t, name, err := r.template(sys, nil)
 		errs = append(errs, err)
 		if _, ok := models[sys.Model]; !ok {
-			models[sys.Model], err = modelFingerprint(sys.Model)
+			models[sys.Model], err = local.ModelFingerprint(sys.Model)
 			errs = append(errs, err)
 		}
 		x := systemSettings{Name: sys.Name, Model: models[sys.Model], Base: sys.Base, Template: name,
 			Prompt: fingerprint.Texts(t.PromptInput, t.PromptNoInput, t.Inference)}
 		if sys.Adapter != "" {
-			x.Adapter, err = adapterFingerprint(sys.Adapter)
+			x.Adapter, err = local.AdapterFingerprint(sys.Adapter)
 			errs = append(errs, err)
 		}
 		s.Systems = append(s.Systems, x)
@@ -149,78 +143,6 @@ func (o *Options) newTokens(x *set) int {
 
 // stops are the strings that end an answer, but for those of examples.
 func (o *Options) stops(x *set) []string { return slices.Concat(o.Stop, x.Task.Stop) }
-
-// modelFingerprint tells a checkpoint by the texts of its configuration and tokenizer, and the names, sizes and samples
-// of the files with weights.
-func modelFingerprint(path string) (string, error) {
-	ckpt, err := weights.Open(path)
-	if err != nil {
-		return "", err
-	}
-	files := ckpt.Files()
-	if err := ckpt.Close(); err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	tok, err := tokenizer.Load(path)
-	if err != nil {
-		return "", err
-	}
-	texts := tok.Files()
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		texts = append(texts, filepath.Join(path, "config.json"), filepath.Join(path, weights.ParamsFile))
-	}
-	slices.Sort(texts)
-	for _, file := range slices.Compact(texts) {
-		if slices.Contains(files, file) {
-			continue
-		}
-		sum, err := fingerprint.File(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintln(h, filepath.Base(file), sum)
-	}
-	for _, file := range files {
-		if err := sample(h, file); err != nil {
-			return "", err
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-func sample(h io.Writer, path string) error {
-	f, err := regular.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(h, filepath.Base(path), info.Size())
-	return fingerprint.Sample(h, f, info.Size())
-}
-
-// adapterFingerprint is the SHA-256 of an adapter's configuration and weights.
-func adapterFingerprint(dir string) (string, error) {
-	config, err := fingerprint.File(filepath.Join(dir, lora.ConfigFile))
-	if err != nil {
-		return "", err
-	}
-	values, err := fingerprint.File(filepath.Join(dir, lora.WeightsFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		values, err = fingerprint.File(filepath.Join(dir, "adapter_model.bin"))
-	}
-	if err != nil {
-		return "", err
-	}
-	return fingerprint.Texts(config, values), nil
-}
 
 // fingerprint is the SHA-256 of the settings.
 func (s *settings) fingerprint() (string, error) {

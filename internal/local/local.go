@@ -1,0 +1,270 @@
+// Package local is a model of this machine that is asked something: a checkpoint, perhaps with an adapter. It says what
+// the two are by fingerprints, whether they fit, and which of a few answers the model finds most likely.
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/biolora/biolora/internal/fingerprint"
+	"github.com/biolora/biolora/internal/memory"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/tokenizer/chat"
+	"github.com/biolora/biolora/train/instruct"
+)
+
+// System says which model, and how it is asked.
+type System struct {
+	Model   string // checkpoint directory or .gguf file
+	Adapter string // PEFT directory; empty: the model alone
+	// Template puts a question into the words that the model was trained on, by name or file. Empty: the model's own chat
+	// template where it has one, and else Alpaca's.
+	Template string
+	Options  model.Options
+}
+
+// Identity is what answers depend on, but for the machine.
+type Identity struct {
+	Checkpoint string `json:"checkpoint"` // fingerprint
+	Adapter    string `json:"adapter"`    // fingerprint, or empty
+	Template   string `json:"template"`   // name, and fingerprint of the texts
+	Base       string `json:"base"`
+	Compute    string `json:"compute"`
+}
+
+// asker puts questions into a template.
+type asker struct {
+	tok      *tokenizer.Tokenizer
+	template instruct.Template
+	chat     *chat.Template // nil for plain text
+	vars     map[string]any
+	print    string // of the template
+}
+
+func (s System) asker() (*asker, error) {
+	tok, err := tokenizer.Load(s.Model)
+	if err != nil {
+		return nil, err
+	}
+	source, has := tok.ChatTemplate()
+	name := s.Template
+	if name == "" && has {
+		name = instruct.InChat.Name
+	} else if name == "" {
+		name = instruct.Alpaca.Name
+	}
+	a := &asker{tok: tok}
+	if a.template, err = instruct.LoadTemplate(name); err != nil {
+		return nil, err
+	}
+	if !a.template.Chat {
+		source = ""
+	} else if !has {
+		return nil, fmt.Errorf("%s: the tokenizer has no chat template", s.Model)
+	} else if a.chat, err = chat.Parse(source); err != nil {
+		return nil, fmt.Errorf("%s: the chat template: %w", s.Model, err)
+	}
+	a.vars = map[string]any{}
+	for name, token := range tok.SpecialNames() {
+		a.vars[name] = token
+	}
+	a.print = fingerprint.Texts(a.template.PromptInput, a.template.PromptNoInput, a.template.Inference, source)
+	return a, nil
+}
+
+// prompt is the text that asks a question.
+func (a *asker) prompt(ctx context.Context, question string) (string, error) {
+	text := a.template.Prompt(question, "")
+	if a.chat == nil {
+		return text, nil
+	}
+	turn, err := json.Marshal(map[string]string{"role": "user", "content": text})
+	if err != nil {
+		return "", err
+	}
+	in := chat.Input{Messages: []json.RawMessage{turn}, AddGenerationPrompt: true, Variables: a.vars}
+	return a.chat.Render(ctx, in)
+}
+
+// tokens are the ids of a prompt, which begin with BOS, once, and those of what may follow it, encoded apart as in
+// training.
+func (a *asker) tokens(prompt string, options []string) (ids []int32, after [][]int32) {
+	ids = a.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}})[0]
+	if bos, ok := a.tok.BOS(); ok && (len(ids) == 0 || ids[0] != bos) {
+		ids = append([]int32{bos}, ids...)
+	}
+	for _, text := range options {
+		after = append(after, a.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}, {Text: text}})[1])
+	}
+	return ids, after
+}
+
+// Check looks at the files without opening the model, and returns what answers depend on.
+func (s System) Check() (Identity, error) {
+	id := Identity{Base: s.Options.Base, Compute: s.Options.Compute}
+	a, err := s.asker()
+	if err != nil {
+		return id, err
+	}
+	if _, err := a.prompt(context.Background(), "?"); err != nil {
+		return id, err
+	}
+	var errs []error
+	shorten := func(print string, err error) string { // 128 bits tell models apart, and fit into a message
+		errs = append(errs, err)
+		return print[:min(len(print), 32)]
+	}
+	id.Template = a.template.Name + " " + shorten(a.print, nil)
+	id.Checkpoint = shorten(ModelFingerprint(s.Model))
+	if s.Adapter != "" {
+		id.Adapter = shorten(AdapterFingerprint(s.Adapter))
+		errs = append(errs, Fits(s.Model, s.Adapter))
+	}
+	return id, errors.Join(errs...)
+}
+
+// Model is an open one. It belongs to one goroutine at a time.
+type Model struct {
+	model *model.Model
+	ask   *asker
+	plan  model.Load
+}
+
+// Open opens a system.
+func Open(ctx context.Context, s System) (_ *Model, err error) {
+	a, err := s.asker()
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.OpenContext(ctx, s.Model, s.Options)
+	if err != nil {
+		return nil, err
+	}
+	if s.Adapter != "" {
+		if _, err := lora.Load(m, s.Adapter, lora.Dropout(0)); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	return &Model{model: m, ask: a}, nil
+}
+
+// Close closes the model.
+func (m *Model) Close() error { return m.model.Close() }
+
+// Positions is how many tokens a sequence of the model may have.
+func (m *Model) Positions() int { return m.model.Config().MaxPositionEmbeddings }
+
+// Likely is how likely a model finds the answers to a question.
+type Likely struct {
+	Prompt int // its tokens
+	// Sums are the log-likelihoods of the options, in nats, one for each. They are nil where the prompt and an option are
+	// longer than the model's positions.
+	Sums []float64
+}
+
+// Best is the option that is most likely, the first among equals; -1 where there are no sums.
+func (l *Likely) Best() int {
+	best := -1
+	for i, s := range l.Sums {
+		if best < 0 || s > l.Sums[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// Weigh finds how likely the options are behind each of the questions: the probability that the model's answer begins
+// with an option. What the prompts have in common at their beginning is computed once. The last bits depend on which
+// questions are weighed together.
+func (m *Model) Weigh(ctx context.Context, questions, options []string) ([]Likely, error) {
+	all := make([]Likely, len(questions))
+	var asked []int
+	var list []model.Question
+	for i, question := range questions {
+		text, err := m.ask.prompt(ctx, question)
+		if err != nil {
+			return nil, fmt.Errorf("question %d: %w", i, err)
+		}
+		ids, after := m.ask.tokens(text, options)
+		all[i].Prompt = len(ids)
+		if len(ids)+longest(after) > m.Positions() {
+			continue
+		}
+		asked, list = append(asked, i), append(list, model.Question{Prompt: ids, Options: after})
+	}
+	if len(list) == 0 {
+		return all, nil
+	}
+	head := split(list)
+	if err := m.reserve(len(head), list); err != nil {
+		return nil, err
+	}
+	found, err := m.model.Likelihoods(ctx, head, list)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range asked {
+		for _, l := range found[k] {
+			all[i].Sums = append(all[i].Sums, l.Sum)
+		}
+	}
+	return all, nil
+}
+
+func longest(all [][]int32) (n int) {
+	for _, ids := range all {
+		n = max(n, len(ids))
+	}
+	return n
+}
+
+// split takes what all prompts begin with off them. Each keeps a token at least.
+func split(list []model.Question) (head []int32) {
+	n := len(list[0].Prompt) - 1
+	for _, q := range list {
+		same := 0
+		for same < min(n, len(q.Prompt)-1) && q.Prompt[same] == list[0].Prompt[same] {
+			same++
+		}
+		n = same
+	}
+	head = list[0].Prompt[:n]
+	for i := range list {
+		list[i].Prompt = list[i].Prompt[n:]
+	}
+	return head
+}
+
+// reserve plans the memory of the questions, all of them at once at most, and fails where there is not enough.
+func (m *Model) reserve(head int, list []model.Question) error {
+	need := model.Load{Rows: head}
+	for _, q := range list {
+		keys := head + len(q.Prompt)
+		need.Rows += len(q.Prompt)
+		need.Selected++
+		for _, o := range q.Options {
+			need.Rows += len(o) - 1
+			need.Selected += len(o) - 1
+			need.Keys = max(need.Keys, keys+len(o)-1)
+		}
+	}
+	if need.Rows <= m.plan.Rows && need.Selected <= m.plan.Selected && need.Keys <= m.plan.Keys {
+		return nil
+	}
+	need.Rows, need.Selected, need.Keys = max(need.Rows, m.plan.Rows), max(need.Selected, m.plan.Selected), max(need.Keys, m.plan.Keys)
+	p, err := m.model.Plan(need)
+	if err != nil {
+		return err
+	}
+	if !p.Fits() {
+		return fmt.Errorf("%d questions, %d tokens, take %s of memory, and there is %s (%s): ask fewer at a time",
+			len(list), need.Rows, memory.Format(p.Peak), memory.Format(p.Limit), p.From)
+	}
+	m.plan = need
+	_, err = m.model.Reserve(need)
+	return err
+}
