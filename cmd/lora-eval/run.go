@@ -50,6 +50,8 @@ type run struct {
 	NoPerplexity  bool     `group:"Scores" help:"Do not compute the likelihood of the gold outputs."`
 	Resamples     int      `group:"Scores" placeholder:"N" help:"Of the bootstrap that makes the intervals."`
 
+	judging
+
 	Out       string `required:"" group:"Results" placeholder:"DIR" help:"Directory of predictions.jsonl, results.json and report.html. A run that was stopped goes on there."`
 	Overwrite bool   `group:"Results" help:"Begin anew, whatever the directory has of an earlier run."`
 
@@ -93,6 +95,13 @@ YAML file:
 
 Built in: ` + strings.Join(names, ", ") + `.
 
+Tasks whose metrics have judge are marked from 1 to 5 by a chat model, if one is named: it sees instruction, input, reference and
+answer, and not whose answer that is; the same answer to the same row is one question. A reply without exactly one mark is asked for
+once more; then the answer is unjudged, which is counted and is no mark. Requests and replies are in judge.journal in the directory,
+and --judge-replay makes the same results of it without asking. A rubric of your own has the fields {instruction}, {input},
+{reference} and {answer}, {fence} for a word that answers cannot know, and says that a reply ends in a line "Mark: N"; one that says
+"Reason:" gets a line with a reason before it. The answers leave your machine for the endpoint.
+
 A run that was stopped, or killed, goes on when the same command is given again, and gives the same answers, byte for byte. A row's
 split is shown beside each figure; the papers' figures are shown where task and split are theirs. Llama2-MedTuned is full
 fine-tuning, so that a LoRA run is an adaptation of it.
@@ -103,6 +112,8 @@ Examples:
   lora-eval run --model Llama-2-7b-hf --adapter bio --with-base --task gad=gad.jsonl --out eval/gad
   lora-eval run --model tuned --template medtuned --beams 4 --task ncbi-disease=ncbi-dev.jsonl --out eval/ncbi
   lora-eval run --model Llama-2-7b-hf --task medqa=medqa.jsonl --shots 1 --shots-split train --split test --likelihood --out eval/medqa
+  lora-eval run --model Llama-2-7b-hf --adapter bio --with-base --task icliniq=icliniq.jsonl --judge gpt-4o --out eval/icliniq
+  lora-eval run --predictions eval/icliniq/predictions.jsonl --task icliniq=icliniq.jsonl --judge-replay --judge-journal eval/icliniq/judge.journal --out eval/again
   lora-eval run --predictions theirs.jsonl --task falls.yaml=falls.jsonl --out eval/theirs`
 }
 
@@ -115,6 +126,9 @@ func (c *run) Run(ctx context.Context, s *cli.Streams) error {
 	p := &progress{w: s.Err, style: report.StyleOf(s.Err)}
 	o.Progress = p.tell
 	o.Model.Progress = p.converting
+	if o.Judge != nil {
+		o.Judge.Progress = p.judging
+	}
 	res, err := eval.Run(ctx, o)
 	p.end()
 	if err != nil {
@@ -123,6 +137,7 @@ func (c *run) Run(ctx context.Context, s *cli.Streams) error {
 	if err := res.Text(s.Out); err != nil {
 		return err
 	}
+	c.judging.tell(s, res.Judge)
 	fmt.Fprintf(s.Out, "results in %s, report in %s\n", filepath.Join(c.Out, eval.ResultsFile), filepath.Join(c.Out, eval.ReportFile))
 	return nil
 }
@@ -156,6 +171,9 @@ func (c *run) options() (eval.Options, error) {
 		return o, err
 	}
 	if o.Sources, err = c.sources(); err != nil {
+		return o, err
+	}
+	if o.Judge, err = c.judge(); err != nil {
 		return o, err
 	}
 	if err := o.Check(); err != nil {

@@ -246,6 +246,10 @@ type Judge struct {
 	// Gains are what systems gain over the first one on tasks of the category GEN.
 	Gains     []MarkGain     `json:"gains,omitempty"`
 	Published *PublishedGain `json:"published,omitempty"`
+
+	// Asked and Failures are replies and failed attempts of this call; the other replies were in the journal.
+	Asked    int `json:"-"`
+	Failures int `json:"-"`
 }
 
 // MarkGain is what a system gains in marks.
@@ -278,7 +282,8 @@ func (r *run) judgeInfo(tasks []Task) *Judge {
 	}
 	g := r.judged
 	j := &Judge{Model: g.Settings.Model, Replies: g.Models, Rubric: g.Rubric.Name, RubricID: g.Rubric.ID(), Questions: g.Questions, Again: g.Again,
-		PromptTokens: g.Usage.Prompt, CompletionTokens: g.Usage.Completion, Estimated: g.Usage.Estimated}
+		PromptTokens: g.Usage.Prompt, CompletionTokens: g.Usage.Completion, Estimated: g.Usage.Estimated,
+		Asked: g.Asked, Failures: g.Failures}
 	if !g.NoTemperature {
 		j.Temperature = new(float64)
 	}

@@ -105,7 +105,7 @@ func (b *bench) ask(ctx context.Context) (err error) {
 	o := b.Ask
 	o.Progress = func(t ask.Totals) {
 		if b.Progress != nil {
-			b.Progress(done+t.Taken, len(b.all)+len(b.rounds[1]))
+			b.Progress(Progress{done + t.Taken, len(b.all) + len(b.rounds[1]), t.Failures, t.LastError})
 		}
 	}
 	b.totals[b.round], err = ask.Run(ctx, b.journal, b.Model, o, b)

@@ -58,8 +58,15 @@ type Options struct {
 	// Model answers. Nil: the journal alone does, and what Settings leave empty is taken from it.
 	Model ask.Model
 	Ask   ask.Options
-	// Progress is told how many questions have replies. It may be nil.
-	Progress func(done, total int)
+	// Progress is told how far the questions are whenever that changes. It may be nil.
+	Progress func(Progress)
+}
+
+// Progress is how far a run has come.
+type Progress struct {
+	Done, Total int // questions with replies; what is asked again counts twice
+	Failures    int // failed attempts of this round, and the last of them
+	LastError   error
 }
 
 // Result is what came of it.

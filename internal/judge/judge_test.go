@@ -110,14 +110,14 @@ func marks(r *Result) (list []int) {
 func TestJudge(t *testing.T) {
 	c := &court{reply: fair}
 	o := sits(t, c)
-	var last [2]int
-	o.Progress = func(done, total int) { last = [2]int{done, total} }
+	var last Progress
+	o.Progress = func(p Progress) { last = p }
 	list := items("good 4", "good 1", "good 4", "nothing", "good 5")
 	res := must(t, o, list)
 	if got := marks(res); !slices.Equal(got, []int{4, 1, 4, 0, 5}) {
 		t.Errorf("marks %v", got)
 	}
-	if res.Questions != 4 || res.Again != 1 || c.calls != 5 || res.Asked != 5 || last != [2]int{5, 5} {
+	if res.Questions != 4 || res.Again != 1 || c.calls != 5 || res.Asked != 5 || last != (Progress{Done: 5, Total: 5}) {
 		t.Errorf("%d questions, %d again, %d calls, %v", res.Questions, res.Again, c.calls, last)
 	}
 	if res.Usage != (ask.Usage{Prompt: 500, Completion: 50}) || res.Models["judge-1"] != 5 {
