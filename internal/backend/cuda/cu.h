@@ -23,6 +23,14 @@ struct bf16 {
 	u16 bits;
 };
 
+// 16 bytes that are loaded and stored at once; they lie at a multiple of 16.
+struct alignas(16) Float4 {
+	float x, y, z, w;
+};
+struct alignas(16) Word4 {
+	u32 x, y, z, w;
+};
+
 #ifndef CU_EMU
 
 #define __global__ __attribute__((global))

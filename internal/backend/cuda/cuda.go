@@ -39,8 +39,10 @@ type Backend struct {
 	modules []driver.Module
 	args    [512]byte // of the launch that is made; on the heap, so that it does not move
 
-	staging staging
-	held    int64 // bytes allocated on the device
+	staging   staging
+	batches   batches
+	optimiser optimiser
+	held      int64 // bytes allocated on the device
 }
 
 // New opens a card. An error that is driver.ErrUnavailable says that there is none that can be used.
