@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -12,12 +11,13 @@ import (
 
 	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/internal/webpage"
 )
 
 //go:embed report.html.tmpl
 var pageText string
 
-var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+var pageTemplate = webpage.Parse(pageText, template.FuncMap{
 	"percent": func(n any) string {
 		switch n := n.(type) {
 		case Number:
@@ -29,9 +29,8 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	},
 	"signed": func(metric string, n Number) string { return decimals(Number(UnitOf(metric).factor)*n, "%+.2f") },
 	"p":      func(n Number) string { return fmt.Sprintf("%.2g", n) },
-	"shown":  shown,
-	"safe":   visible.Text,
-}).Parse(pageText))
+	"whole":  func(share float64) string { return fmt.Sprintf("%.4g", 100*share) },
+})
 
 // page is report.html: one file that needs no other.
 func (r *Results) page() ([]byte, error) {
@@ -39,9 +38,7 @@ func (r *Results) page() ([]byte, error) {
 	for i := range r.Tasks {
 		p.Tasks = append(p.Tasks, r.taskView(&r.Tasks[i]))
 	}
-	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, p)
-	return b.Bytes(), err
+	return webpage.Render(pageTemplate, p)
 }
 
 type page struct {
@@ -140,8 +137,8 @@ type exampleView struct {
 }
 
 type answerView struct {
-	Text, Read, Finish, Class string
-	Score, Verdict            string
+	System, Text, Read, Finish, Class string
+	Score, Verdict                    string
 }
 
 // shownExamples is how many rows of a task the report has.
@@ -208,7 +205,7 @@ func (t *Task) example(i int) exampleView {
 	v := exampleView{ID: abridged(row.key), Instruction: abridged(row.Instruction), Input: abridged(row.Input), Gold: abridged(row.Output)}
 	for k, answers := range t.answers {
 		s := t.examples[k][i]
-		a := answerView{Text: abridged(answers[i].Answer), Finish: visible.Text(answers[i].Finish), Class: "part", Score: fmt.Sprintf("%.2f", s.Score)}
+		a := answerView{System: visible.Text(t.Scores[k].System), Text: abridged(answers[i].Answer), Finish: visible.Text(answers[i].Finish), Class: "part", Score: fmt.Sprintf("%.2f", s.Score)}
 		switch {
 		case !s.Valid:
 			a.Class, a.Read = "wrong", "cannot be read"

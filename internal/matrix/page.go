@@ -1,7 +1,6 @@
 package matrix
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -9,20 +8,19 @@ import (
 	"reflect"
 	"unicode/utf8"
 
-	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/internal/webpage"
 )
 
 //go:embed matrix.html.tmpl
 var pageText string
 
-var pageTemplate = template.Must(template.New("matrix").Funcs(template.FuncMap{
-	"safe":   visible.Text,
+var pageTemplate = webpage.Parse(pageText, template.FuncMap{
 	"beside": func() string { return Beside },
 	"percent": func(x any) string { // an eval.Number or a float64
 		return fmt.Sprintf("%.1f", 100*reflect.ValueOf(x).Float())
 	},
 	"signed": signed,
-}).Parse(pageText))
+})
 
 // page is matrix.html: one file that needs no other.
 func (res *Results) page() ([]byte, error) {
@@ -30,9 +28,7 @@ func (res *Results) page() ([]byte, error) {
 	for i := range res.Bases {
 		p.Bases = append(p.Bases, res.view(&res.Bases[i]))
 	}
-	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, p)
-	return b.Bytes(), err
+	return webpage.Render(pageTemplate, p)
 }
 
 type page struct {
@@ -128,10 +124,11 @@ func short(s string) string {
 	return s
 }
 
-// colour goes from white to blue for gains, to orange for losses, the darkest at most; grey where there is no figure.
+// colour goes from white to blue for gains, to orange for losses, the darkest at most; grey where there is no figure. Ink
+// is black or white, whichever is easier to read on it.
 func colour(gain, most float64) (fill, ink string) {
 	if math.IsNaN(gain) {
-		return "#dddddd", "#1c2430"
+		return "#dddddd", "#000000"
 	}
 	share := 0.0
 	if most > 0 {
@@ -139,14 +136,35 @@ func colour(gain, most float64) (fill, ink string) {
 	}
 	end := [3]float64{0x1f, 0x5f, 0xa8}
 	if gain < 0 {
-		end = [3]float64{0xc8, 0x5a, 0x12}
+		end = [3]float64{0xb8, 0x4a, 0x08}
 	}
-	fill = "#"
-	for _, e := range end {
-		fill += fmt.Sprintf("%02x", int(math.Round(255+share*(e-255))))
+	var rgb [3]float64
+	for i, e := range end {
+		rgb[i] = math.Round(255 + share*(e-255))
 	}
-	if share > 0.55 {
+	fill = fmt.Sprintf("#%02x%02x%02x", int(rgb[0]), int(rgb[1]), int(rgb[2]))
+	if contrast(rgb, white) > contrast(rgb, black) {
 		return fill, "#ffffff"
 	}
-	return fill, "#1c2430"
+	return fill, "#000000"
+}
+
+var white, black = [3]float64{255, 255, 255}, [3]float64{}
+
+// contrast is the ratio of two colours' relative luminances, as WCAG 2 defines it: from 1 to 21.
+func contrast(a, b [3]float64) float64 {
+	luminance := func(c [3]float64) (sum float64) {
+		for i, weight := range [3]float64{0.2126, 0.7152, 0.0722} {
+			x := c[i] / 255
+			if x <= 0.04045 {
+				x /= 12.92
+			} else {
+				x = math.Pow((x+0.055)/1.055, 2.4)
+			}
+			sum += weight * x
+		}
+		return sum
+	}
+	x, y := luminance(a), luminance(b)
+	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
 }

@@ -171,6 +171,21 @@ func columns(scores []Score) (list []Column) {
 	return list
 }
 
+// Asked says of each task which rows it has and how they are scored: what a figure is of.
+func (res *Results) Asked() (list []string) {
+	for _, s := range res.Bases[0].Scores {
+		list = append(list, fmt.Sprintf("%s (%s): %s, %d rows, %s", s.Task, s.Category, s.Metric, s.N, s.splitText()))
+	}
+	return list
+}
+
+func (s *Score) splitText() string {
+	if s.Split == "" {
+		return "split not said"
+	}
+	return s.Split
+}
+
 // Mean is a column's value in the scores of a model.
 func (c Column) Mean(scores []Score) float64 {
 	sum := 0.0

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"fmt"
 	"html"
 	"math"
 	"strings"
@@ -13,7 +14,7 @@ import (
 func figures() *Results {
 	scores := func(qa1, qa2, ie float64) []Score {
 		return []Score{
-			{Task: "ner", Category: "IE", Metric: "f1", Value: eval.Number(ie)},
+			{Task: "ner", Category: "IE", Metric: "f1", Split: "test", N: 70, Value: eval.Number(ie)},
 			{Task: "medqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa1)},
 			{Task: "pubmedqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa2)},
 		}
@@ -69,7 +70,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := html.UnescapeString(string(text))
-	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`} {
+	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`, "ner (IE): f1, 70 rows, test", "medqa (QA): accuracy, 0 rows, split not said"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -85,9 +86,24 @@ func TestColour(t *testing.T) {
 	for _, c := range []struct {
 		gain, most float64
 		want       string
-	}{{0, 1, "#ffffff"}, {0, 0, "#ffffff"}, {1, 1, "#1f5fa8"}, {-1, 1, "#c85a12"}, {math.NaN(), 1, "#dddddd"}} {
+	}{{0, 1, "#ffffff"}, {0, 0, "#ffffff"}, {1, 1, "#1f5fa8"}, {-1, 1, "#b84a08"}, {math.NaN(), 1, "#dddddd"}} {
 		if got, _ := colour(c.gain, c.most); got != c.want {
 			t.Errorf("%v of %v: %s, want %s", c.gain, c.most, got, c.want)
+		}
+	}
+	rgb := func(s string) (c [3]float64) {
+		var r, g, b int
+		if _, err := fmt.Sscanf(s, "#%02x%02x%02x", &r, &g, &b); err != nil {
+			t.Fatal(err)
+		}
+		return [3]float64{float64(r), float64(g), float64(b)}
+	}
+	if got := contrast(white, black); got != 21 {
+		t.Errorf("black on white has a contrast of %v", got)
+	}
+	for gain := -1.0; gain <= 1; gain += 0.01 { // 4.5: WCAG 2's least for text of this size
+		if fill, ink := colour(gain, 1); contrast(rgb(fill), rgb(ink)) < 4.5 {
+			t.Errorf("%v: %s on %s cannot be read", gain, ink, fill)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (res *Results) Text(w io.Writer) error {
 		}
 	}
 	for _, b := range res.Bases {
-		fmt.Fprintf(w, "%s: gains over the base, %d seed(s)\n", visible.Text(b.Name), len(res.Grid.Seeds))
+		fmt.Fprintf(w, "%s: gains over the base in points, %d seed(s)\n", visible.Text(b.Name), len(res.Grid.Seeds))
 		tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		head, line := "  trained on\trows", "  (base)\t-"
 		for _, c := range shown {
@@ -42,6 +42,7 @@ func (res *Results) Text(w io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
+	fmt.Fprintf(w, "asked: %s\n", visible.Text(strings.Join(res.Asked(), "; ")))
 	var parts []string
 	for _, p := range res.Published {
 		parts = append(parts, fmt.Sprintf("%s %+.1f %% (%s; %s)", p.Group, 100*p.Gain, p.Metric, p.Known))
