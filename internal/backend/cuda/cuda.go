@@ -27,6 +27,9 @@ type Options struct {
 	Device int
 	// Driver is the path of the driver's library; "": the machine's.
 	Driver string
+	// CublasLt is the path of the library that computes products, or NoCublasLt; "": what the environment's
+	// BIOLORA_CUBLASLT says, else the machine's, found where the loader looks. Without it own kernels compute them.
+	CublasLt string
 }
 
 // Backend implements backend.Backend.
@@ -38,6 +41,8 @@ type Backend struct {
 	kernels []driver.Function
 	modules []driver.Module
 	args    [512]byte // of the launch that is made; on the heap, so that it does not move
+
+	lt ltProducts
 
 	staging   staging
 	batches   batches
@@ -66,13 +71,13 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("cuda: device %d: %w", o.Device, err)
 	}
 	be := &Backend{ctx: ctx, half: half}
-	if err := be.open(); err != nil {
+	if err := be.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("cuda: device %d: %w", o.Device, err), be.close())
 	}
 	return be, nil
 }
 
-func (be *Backend) open() (err error) {
+func (be *Backend) open(o Options) (err error) {
 	d := be.ctx.Device()
 	if d.Major < 8 {
 		return fmt.Errorf("%w: %s has compute capability %d.%d, 8.0 or later is needed", driver.ErrUnavailable, d.Name, d.Major, d.Minor)
@@ -81,6 +86,7 @@ func (be *Backend) open() (err error) {
 	if be.stream, err = be.ctx.NewStream(); err != nil {
 		return err
 	}
+	be.openLt(o.CublasLt)
 	return be.load()
 }
 
@@ -103,6 +109,7 @@ func (be *Backend) Close() error {
 
 func (be *Backend) close() error {
 	var errs []error
+	errs = append(errs, be.closeLt()...)
 	errs = append(errs, be.closeStaging()...)
 	for _, m := range be.modules {
 		errs = append(errs, be.ctx.Unload(m))

@@ -31,7 +31,7 @@ func emulated(t testing.TB, compute string) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	be, err := New(Options{Compute: compute, Driver: path})
+	be, err := New(Options{Compute: compute, Driver: path, CublasLt: NoCublasLt})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,6 +132,7 @@ func dotted(version int) string { return fmt.Sprintf("%d.%d", version/1000, vers
 // Version is that of the CUDA API that the driver knows, 12040 for 12.4.
 func (l *Library) Version() int { return l.version }
 
+//go:uintptrescapes
 func (l *Library) call(f int, args ...uintptr) error {
 	if r, _, _ := purego.SyscallN(l.at[f], args...); int32(r) != 0 {
 		return l.failed(f, int32(r))

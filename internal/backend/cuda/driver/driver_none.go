@@ -53,3 +53,18 @@ func (*Context) AllowShared(Function, int) error            { return ErrUnavaila
 func (*Context) Launch(Function, Launch, Stream, unsafe.Pointer, uintptr) error {
 	return ErrUnavailable
 }
+
+// Lt is cublasLt; this build has none.
+type Lt struct{}
+
+// Plan is how cublasLt computes a product.
+type Plan struct{}
+
+func (*Context) OpenLt(string) (*Lt, error)    { return nil, ErrUnavailable }
+func (*Lt) Version() int                       { return 0 }
+func (*Lt) Close() error                       { return ErrUnavailable }
+func (*Lt) Plan(Product, int64) (*Plan, error) { return nil, ErrUnavailable }
+func (*Lt) ClosePlan(*Plan) error              { return ErrUnavailable }
+func (*Lt) Run(_ *Plan, alpha float32, a, b Ptr, beta float32, c, d Ptr, workspace Ptr, bytes int64, s Stream) error {
+	return ErrUnavailable
+}
