@@ -252,6 +252,7 @@ func (g *generator) run(group []*sequence) error {
 		d.Rows = append(d.Rows, start+int32(len(s.feed))-1)
 	}
 	g.m.rotary(&g.prep)
+	d.Changed()
 	g.logits = grow(g.logits, len(group)*g.m.cfg.VocabSize)
 	if err := g.m.runLogits(d, g.logits); err != nil {
 		return err
