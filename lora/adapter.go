@@ -89,6 +89,12 @@ func Load(m *model.Model, dir string, options ...Option) (*Adapter, error) {
 	return a, nil
 }
 
+// Unload takes the adapter off its model, which may get another one then. The adapter is of no use any more.
+func (a *Adapter) Unload() {
+	a.m.Freeze()
+	a.branches, a.full = nil, nil
+}
+
 // modulesOf lists the linears by name, and all modules.
 func modulesOf(m *model.Model) (map[string]*model.Linear, []Module, error) {
 	byName := map[string]*model.Linear{}

@@ -69,6 +69,37 @@ func TestLoadAndSave(t *testing.T) {
 	}
 }
 
+// An adapter that is taken off leaves the model as it was, ready for another one.
+func TestUnload(t *testing.T) {
+	for _, c := range golden.Own(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			logits := func(m *model.Model) []float32 {
+				b := &model.Batch{}
+				b.Append([]int32{1, 2, 3, 4, 5, 6})
+				got, err := m.Logits(t.Context(), b, []int32{2, 5})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return got
+			}
+			m := open(t, c.Path("model"))
+			bare := logits(m)
+			for range 2 {
+				a, err := Load(m, c.Path("adapter_final"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.Equal(logits(m), bare) {
+					t.Error("the adapter changes nothing")
+				}
+				if a.Unload(); !slices.Equal(logits(m), bare) || m.Params().Count() != 0 {
+					t.Error("the adapter leaves something behind")
+				}
+			}
+		})
+	}
+}
+
 const smallModel = "tied-as-lm-head"
 
 func smallCase(t *testing.T) *golden.Case {

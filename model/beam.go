@@ -2,7 +2,6 @@ package model
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -12,13 +11,13 @@ import (
 // with early_stopping False): of each step's best continuations, 1 + stop tokens times as many as there are beams, the
 // best that do not end run on, and those that end and are among the first are kept, as many as there are beams, by score.
 type search struct {
-	prompt   *sequence
+	g        *generator
+	own      *sequence // of the prompt
 	slot     int       // of the first beam
 	running  []*beam   // best first; nil before the first step
 	finished []ended   // best first
 	steps    int       // tokens of a running beam
 	next     []pursuit // of this step
-	over     bool
 }
 
 // beam is an answer that may go on: the tokens after the prompt.
@@ -45,56 +44,26 @@ func (p pursuit) better(q pursuit) int {
 	return cmp.Or(cmp.Compare(q.score, p.score), cmp.Compare(p.beam, q.beam), cmp.Compare(p.id, q.id))
 }
 
-// beams searches for the answers to all prompts, which advance together.
-func (g *generator) beams(ctx context.Context, prompts [][]int32) error {
-	slots := g.o.Beams + 1 // of a prompt
-	head, err := g.head(len(prompts) * slots)
-	if err != nil {
-		return err
+func (s *search) prompt() *sequence { return s.own }
+
+func (s *search) feeds(list []*sequence) []*sequence {
+	if s.running == nil {
+		return append(list, s.own)
 	}
-	all, feed := make([]*search, len(prompts)), make([]*sequence, len(prompts))
-	for i, p := range prompts {
-		feed[i] = &sequence{index: i, after: head, slot: i * slots, feed: p}
-		all[i] = &search{prompt: feed[i], slot: i*slots + 1}
+	for _, b := range s.running {
+		list = append(list, &b.sequence)
 	}
-	for len(feed) > 0 {
-		err := groups(ctx, feed, func(group []*sequence) error {
-			if err := g.run(group); err != nil {
-				return err
-			}
-			for i, s := range group {
-				if err := g.pursue(all[s.index], s, g.row(i)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		feed = feed[:0]
-		for _, s := range all {
-			if s.over {
-				continue
-			}
-			if g.advance(s); s.over {
-				g.out[s.prompt.index] = s.finished[0].out
-			}
-			for _, b := range s.running {
-				feed = append(feed, &b.sequence)
-			}
-		}
-	}
-	return nil
+	return list
 }
 
 // width is how many continuations a step looks at.
 func (g *generator) width() int { return g.o.Beams * max(2, 1+len(g.o.Stop)) }
 
-// pursue adds the most likely tokens after q, a running beam of s or its prompt.
-func (g *generator) pursue(s *search, q *sequence, logits []float32) error {
+// take adds the most likely tokens after q, a running beam or the prompt.
+func (s *search) take(q *sequence, logits []float32) error {
+	g := s.g
 	at, score := 0, 0.0
-	if q != s.prompt {
+	if q != s.own {
 		at = slices.IndexFunc(s.running, func(b *beam) bool { return &b.sequence == q })
 		score = s.running[at].score
 	}
@@ -128,9 +97,9 @@ func logSumExp(logits []float32) (float64, error) {
 	return float64(most) + math.Log(sum), nil
 }
 
-// advance takes one step of a search.
-func (g *generator) advance(s *search) {
-	n := g.o.Beams
+// advance takes one step of the search.
+func (s *search) advance() bool {
+	g, n := s.g, s.g.o.Beams
 	slices.SortFunc(s.next, pursuit.better)
 	s.next = s.next[:min(len(s.next), g.width())]
 	s.steps++
@@ -146,11 +115,11 @@ func (g *generator) advance(s *search) {
 	}
 	g.branch(s, on)
 	s.next = s.next[:0]
-	s.over = len(on) == 0 || len(s.finished) == n &&
-		s.running[0].score/math.Pow(float64(s.steps), g.o.LengthPenalty) <= s.finished[n-1].score
-	if s.over {
-		s.running = nil
+	if len(on) > 0 && (len(s.finished) < n || s.running[0].score/math.Pow(float64(s.steps), g.o.LengthPenalty) > s.finished[n-1].score) {
+		return false
 	}
+	g.out[s.own.index] = s.finished[0].out
+	return true
 }
 
 // ends returns the answer that p makes, without a stop token, and whether it is at its end.
@@ -162,7 +131,7 @@ func (g *generator) ends(s *search, p pursuit) (out []int32, ends bool) {
 		return out, true
 	}
 	out = append(slices.Clip(out), p.id)
-	return out, len(out) == g.o.MaxNewTokens || g.o.Done != nil && g.o.Done(s.prompt.index, out)
+	return out, len(out) == g.o.MaxNewTokens || g.o.Done != nil && g.o.Done(s.own.index, out)
 }
 
 // keep puts e among the n best that have ended; an earlier one goes before an equal.
@@ -181,7 +150,7 @@ func (g *generator) branch(s *search, on []pursuit) {
 	running := make([]*beam, len(on))
 	used := make([]bool, g.o.Beams)
 	for i, p := range on {
-		b := &beam{sequence: sequence{index: s.prompt.index, after: s.prompt, slot: -1}, score: p.score}
+		b := &beam{sequence: sequence{index: s.own.index, after: s.own, slot: -1}, score: p.score}
 		if s.running != nil {
 			parent := s.running[p.beam]
 			b.length, b.out = parent.length, parent.out

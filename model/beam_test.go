@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -55,8 +56,11 @@ func TestBeamsGolden(t *testing.T) {
 	m, cases := demoModel(t)
 	for i, c := range cases.Beams {
 		for head := range min(2, len(c.Prompt)-1) {
-			o := model.GenerateOptions{Beams: c.Beams, LengthPenalty: c.LengthPenalty, Stop: c.Stop, MaxNewTokens: c.MaxNewTokens, Head: c.Prompt[:head]}
-			got, err := m.Generate(context.Background(), [][]int32{c.Prompt[head:]}, o)
+			o := model.GenerateOptions{Beams: c.Beams, LengthPenalty: c.LengthPenalty, Stop: c.Stop, MaxNewTokens: c.MaxNewTokens}
+			if head > 0 {
+				o.Heads = [][]int{{head}}
+			}
+			got, err := m.Generate(context.Background(), [][]int32{c.Prompt}, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,46 +71,106 @@ func TestBeamsGolden(t *testing.T) {
 	}
 }
 
-// Prompts beside one another do not change each other's answers, with beams and without.
+// Nothing that is beside a prompt changes its answer: neither other prompts, nor how many advance together, nor the room
+// for keys and values; and heads are computed once or again as it suits.
 func TestGenerateBeside(t *testing.T) {
 	m, cases := demoModel(t)
 	var prompts [][]int32
-	for _, c := range cases.Beams {
-		prompts = append(prompts, c.Prompt[1:])
+	var heads [][]int
+	var seeds []uint64
+	for n := range 3 {
+		for i, c := range cases.Beams[:6] {
+			p := slices.Concat(c.Prompt[:1], []int32{int32(5 + n), 9}, c.Prompt[1:])
+			prompts, heads, seeds = append(prompts, p), append(heads, [][]int{{1, 3}, {2}, nil}[i%3]), append(seeds, uint64(7*n+i))
+		}
 	}
-	bos := cases.Beams[0].Prompt[:1]
+	longest := 0
+	for _, p := range prompts {
+		longest = max(longest, len(p))
+	}
 	for _, o := range []model.GenerateOptions{
-		{Beams: 3, LengthPenalty: 1}, {Temperature: 0.8, Seed: 3}, {}, {Head: bos}, {Beams: 2, Head: bos},
+		{Beams: 3, LengthPenalty: 1}, {Temperature: 0.8, Seeds: seeds}, {}, {Heads: heads}, {Beams: 2, Heads: heads}, {Temperature: 2, TopP: 0.9, Seeds: seeds, Heads: heads},
 	} {
-		o.MaxNewTokens, o.Stop = 8, []int32{1}
-		together, err := m.Generate(context.Background(), prompts, o)
+		o.MaxNewTokens, o.Stop, o.Steady = 8, []int32{1}, true
+		want, err := m.Generate(context.Background(), prompts, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, p := range prompts {
-			if o.Temperature > 0 && i > 0 {
-				break // the seed is used with the prompt's index
+		one := longest + 4 + 8*max(1, o.Beams) // heads may be of other prompts than the longest rest is
+		for _, c := range []struct{ together, positions int }{{1, 0}, {2, 0}, {5, 0}, {0, one}, {0, 2 * one}, {3, 3*one + 4}, {100, 100 * one}} {
+			p := o
+			p.Together, p.Positions = c.together, c.positions
+			ended := make([]int, len(prompts))
+			p.OnAnswer = func(i int, answer []int32) error {
+				ended[i]++
+				if !slices.Equal(answer, want[i]) {
+					t.Errorf("%+v: prompt %d: %v, want %v", c, i, answer, want[i])
+				}
+				return nil
 			}
-			alone, err := m.Generate(context.Background(), [][]int32{p}, o)
-			if err != nil {
-				t.Fatal(err)
+			got, err := m.Generate(context.Background(), prompts, p)
+			if err != nil || !slices.EqualFunc(got, want, slices.Equal) {
+				t.Errorf("%d beams, temperature %v, %+v: %v (%v), want %v", o.Beams, o.Temperature, c, got, err, want)
 			}
-			if !slices.Equal(alone[0], together[i]) {
-				t.Errorf("%+v: prompt %d: %v beside others, %v alone", o, i, together[i], alone[0])
+			if slices.Min(ended) != 1 || slices.Max(ended) != 1 {
+				t.Errorf("answers were told of %v times", ended)
 			}
 		}
-		if len(o.Head) == 0 {
+		for i, prompt := range prompts {
+			p := o
+			if o.Heads != nil {
+				p.Heads = heads[i : i+1]
+			}
+			if o.Seeds != nil {
+				p.Seeds = seeds[i : i+1]
+			}
+			if alone, err := m.Generate(context.Background(), [][]int32{prompt}, p); err != nil || !slices.Equal(alone[0], want[i]) {
+				t.Errorf("%d beams, temperature %v: prompt %d: %v (%v) alone, %v beside others", o.Beams, o.Temperature, i, alone[0], err, want[i])
+			}
+		}
+		if o.Heads == nil || o.Temperature > 0 {
 			continue
 		}
-		head := o.Head
-		o.Head = nil
-		whole := make([][]int32, len(prompts))
-		for i, p := range prompts {
-			whole[i] = slices.Concat(head, p)
+		o.Heads = nil
+		if got, err := m.Generate(context.Background(), prompts, o); err != nil || !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("without heads (%v):\n%v, with them:\n%v", err, got, want)
 		}
-		if got, err := m.Generate(context.Background(), whole, o); err != nil || !slices.EqualFunc(got, together, slices.Equal) {
-			t.Errorf("with the head in the prompts (%v):\n%v, apart:\n%v", err, got, together)
+	}
+	o := model.GenerateOptions{MaxNewTokens: 8, Positions: longest + 7}
+	if _, err := m.Generate(context.Background(), prompts, o); err == nil || err.Error() !=
+		fmt.Sprintf("generate: keys and values of one prompt and its answer take up to %d positions, and there is room for %d", longest+8, longest+7) {
+		t.Error(err)
+	}
+}
+
+// An error of OnAnswer ends the work, and the model can be asked for likelihoods in it.
+func TestOnAnswer(t *testing.T) {
+	m, cases := demoModel(t)
+	prompts := [][]int32{cases.Beams[0].Prompt, cases.Beams[1].Prompt, cases.Beams[2].Prompt}
+	want, err := m.Generate(context.Background(), prompts, model.GenerateOptions{MaxNewTokens: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	question := []model.Question{{Prompt: prompts[0], Options: cases.Options[0].Options}}
+	before, err := m.Likelihoods(context.Background(), question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := model.GenerateOptions{MaxNewTokens: 6, Together: 2, Done: func(p int, a []int32) bool { return p == 0 && len(a) == 2 }}
+	o.OnAnswer = func(int, []int32) error {
+		if got, err := m.Likelihoods(context.Background(), question); err != nil || !slices.Equal(got[0], before[0]) {
+			t.Errorf("%v (%v), want %v", got, err, before)
 		}
+		return nil
+	}
+	got, err := m.Generate(context.Background(), prompts, o)
+	if err != nil || !slices.Equal(got[0], want[0][:2]) || !slices.Equal(got[1], want[1]) || !slices.Equal(got[2], want[2]) {
+		t.Errorf("%v (%v), want %v", got, err, want)
+	}
+	enough := errors.New("enough")
+	o.OnAnswer = func(int, []int32) error { return enough }
+	if got, err := m.Generate(context.Background(), prompts, o); !errors.Is(err, enough) || len(got[2]) > 0 {
+		t.Errorf("%v (%v)", got, err)
 	}
 }
 
@@ -163,7 +227,10 @@ func TestBeamsBadInput(t *testing.T) {
 		"generate: -1 beams at temperature 0: beams do not sample":                {Beams: -1},
 		"generate: 2 beams at temperature 0.5: beams do not sample":               {Beams: 2, Temperature: 0.5},
 		"generate: 13 beams for a vocabulary of 37 and 2 stop tokens, at most 12": {Beams: 13, Stop: []int32{1, 2}},
-		"the prompts' head: token 37 at 1 is outside the vocabulary of 37":        {Head: []int32{1, 37}},
+		"prompt 0 of 1 tokens has heads of [1]":                                   {Heads: [][]int{{1}}},
+		"generate: 2 lists of heads and 0 seeds for 1 prompts":                    {Heads: make([][]int, 2)},
+		"generate: 0 lists of heads and 3 seeds for 1 prompts":                    {Seeds: make([]uint64, 3)},
+		"generate: -1 prompts together, 0 positions":                              {Together: -1},
 		"generate: 0 new tokens, temperature 0, top-k -2, top-p 0":                {TopK: -2},
 	} {
 		if _, err := m.Generate(context.Background(), [][]int32{{1}}, o); err == nil || err.Error() != want {
@@ -181,9 +248,12 @@ func TestLikelihoodsGolden(t *testing.T) {
 	m, cases := demoModel(t)
 	questions := make([]model.Question, len(cases.Options))
 	for i, c := range cases.Options {
-		questions[i] = model.Question{Prompt: c.Prompt[1:], Options: c.Options}
+		questions[i] = model.Question{Prompt: c.Prompt, Options: c.Options}
+		if len(c.Prompt) > 1 {
+			questions[i].Heads = []int{1}
+		}
 	}
-	got, err := m.Likelihoods(context.Background(), cases.Options[0].Prompt[:1], questions)
+	got, err := m.Likelihoods(context.Background(), questions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +264,10 @@ func TestLikelihoodsGolden(t *testing.T) {
 			if math.Abs(l.Sum-want.Sum) > 1e-4 || l.Greedy != want.Greedy || l.Tokens != len(c.Options[j]) {
 				t.Errorf("question %d, option %d: %+v, want %+v", i, j, l, want)
 			}
+		}
+		alone, err := m.Likelihoods(context.Background(), questions[i:i+1])
+		if err != nil || !slices.Equal(alone[0], got[i]) {
+			t.Errorf("question %d: %v (%v) alone, %v beside others", i, alone, err, got[i])
 		}
 	}
 }
@@ -207,7 +281,8 @@ func TestLikelihoodsOfLength(t *testing.T) {
 		m := tiny(t, model.Options{}, false, over)
 		head, prompt := []int32{1, 5, 9, 3, 8}, []int32{7, 2, 11, 30}
 		options := [][]int32{{4}, {6, 12, 9}, {31, 2}}
-		got, err := m.Likelihoods(context.Background(), head, []model.Question{{Prompt: prompt, Options: options}, {Options: options[1:2]}})
+		got, err := m.Likelihoods(context.Background(), []model.Question{
+			{Prompt: slices.Concat(head, prompt), Heads: []int{2, len(head)}, Options: options}, {Prompt: head, Heads: []int{2}, Options: options[1:2]}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,8 +314,9 @@ func likelihood(t *testing.T, m *model.Model, prompt, option []int32) (sum float
 
 func TestLikelihoodsBadInput(t *testing.T) {
 	m := tiny(t, model.Options{}, false, nil)
-	_, err := m.Likelihoods(context.Background(), nil, []model.Question{{Prompt: []int32{1, 99}, Options: [][]int32{{}, {3, 37}}}, {}})
-	want := "question 0: token 99 at 1 is outside the vocabulary of 37\n" +
+	_, err := m.Likelihoods(context.Background(), []model.Question{{Prompt: []int32{1, 99}, Heads: []int{2}, Options: [][]int32{{}, {3, 37}}}, {}})
+	want := "question 0: a prompt of 2 tokens has heads of [2]\n" +
+		"question 0: token 99 at 1 is outside the vocabulary of 37\n" +
 		"question 0: option 0 is empty\n" +
 		"question 0, option 1: token 37 at 1 is outside the vocabulary of 37\n" +
 		"question 1 has a prompt of 0 tokens and 0 options"

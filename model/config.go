@@ -57,6 +57,15 @@ type RopeConfig struct {
 	Truncate                      bool    // yarn: the ramp begins and ends at whole pairs
 }
 
+// Positions is how many positions the model was made for: max_position_embeddings, and the factor times as many with
+// dynamic scaling, which is there to go beyond them.
+func (c *Config) Positions() int {
+	if c.Rope.Type == "dynamic" && c.Rope.Factor > 1 {
+		return int(float64(c.MaxPositionEmbeddings) * c.Rope.Factor)
+	}
+	return c.MaxPositionEmbeddings
+}
+
 // The largest sizes that are plausible; far beyond any model, and small enough that no product of two overflows.
 const (
 	maxSize   = 1<<31 - 1

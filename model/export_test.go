@@ -56,3 +56,13 @@ func (m *Model) Parts() []stream.Part { return m.parts() }
 func (m *Model) SetPace(s, disk float64) {
 	m.pace = &pace{Speed{Forward: s, Again: s, Backward: s, Head: s}, disk}
 }
+
+// PositionBytes is what Fit counts a position of keys and values for, CacheBytes what all take that there are.
+func (m *Model) PositionBytes() int64 { return m.positionBytes() }
+
+func (m *Model) CacheBytes() (n int64) {
+	for _, l := range m.layers {
+		n += l.Cache.Bytes()
+	}
+	return n
+}

@@ -5,11 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/biolora/biolora/internal/backend/cpu"
 )
 
 // Question is a prompt and what may come after it.
 type Question struct {
-	Prompt  []int32
+	Prompt []int32
+	// Heads are lengths of the prompt's beginnings, as in GenerateOptions: what questions that are computed together have
+	// in common up to such a length is computed once.
+	Heads   []int
 	Options [][]int32
 }
 
@@ -23,12 +28,11 @@ type Likelihood struct {
 // maxLogitRows is the most rows whose logits are computed at once, unless a question alone has more.
 const maxLogitRows = 256
 
-// Likelihoods returns how likely the model finds the options of each question. head is what comes before all prompts;
-// it may be empty. Head and prompt are computed once for all their options, except where a row's rotary table depends on
-// its length. The last bits of a sum may depend on the questions beside it: up to four rows are multiplied in another order
-// than more.
-func (m *Model) Likelihoods(ctx context.Context, head []int32, questions []Question) ([][]Likelihood, error) {
-	if err := m.checkQuestions(head, questions); err != nil {
+// Likelihoods returns how likely the model finds the options of each question. A prompt is computed once for all its
+// options, except where a row's rotary table depends on its length. On the CPU they do not depend on the questions beside
+// them, to the bit.
+func (m *Model) Likelihoods(ctx context.Context, questions []Question) ([][]Likelihood, error) {
+	if err := m.checkQuestions(questions); err != nil {
 		return nil, err
 	}
 	var all [][]Likelihood
@@ -36,8 +40,8 @@ func (m *Model) Likelihoods(ctx context.Context, head []int32, questions []Quest
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := together(len(head), questions)
-		found, err := m.likelihoods(ctx, head, questions[:n])
+		n := together(questions)
+		found, err := m.likelihoods(ctx, questions[:n])
 		if err != nil {
 			return nil, err
 		}
@@ -46,17 +50,19 @@ func (m *Model) Likelihoods(ctx context.Context, head []int32, questions []Quest
 	return all, nil
 }
 
-func (m *Model) checkQuestions(head []int32, questions []Question) error {
+func (m *Model) checkQuestions(questions []Question) error {
 	var errs []error
 	check := func(ids []int32, format string, a ...any) {
 		if at := m.outside(ids); at >= 0 {
 			errs = append(errs, fmt.Errorf(format+": token %d at %d is outside the vocabulary of %d", append(a, ids[at], at, m.cfg.VocabSize)...))
 		}
 	}
-	check(head, "the head")
 	for i, q := range questions {
-		if len(head)+len(q.Prompt) == 0 || len(q.Options) == 0 {
-			errs = append(errs, fmt.Errorf("question %d has a prompt of %d tokens and %d options", i, len(head)+len(q.Prompt), len(q.Options)))
+		if len(q.Prompt) == 0 || len(q.Options) == 0 {
+			errs = append(errs, fmt.Errorf("question %d has a prompt of %d tokens and %d options", i, len(q.Prompt), len(q.Options)))
+		}
+		if !headsFit(q.Heads, len(q.Prompt)) {
+			errs = append(errs, fmt.Errorf("question %d: a prompt of %d tokens has heads of %v", i, len(q.Prompt), q.Heads))
 		}
 		check(q.Prompt, "question %d", i)
 		for j, o := range q.Options {
@@ -70,10 +76,19 @@ func (m *Model) checkQuestions(head []int32, questions []Question) error {
 }
 
 // together is how many questions go through the decoder at once.
-func together(rows int, questions []Question) int {
-	logits := 0
+func together(questions []Question) int {
+	rows, logits := 0, 0
+	seen := map[string]bool{}
 	for i, q := range questions {
 		rows += len(q.Prompt)
+		before := 0
+		for level, n := range q.Heads {
+			key := headKey(q.Prompt, q.Heads[:level+1])
+			if seen[key] {
+				rows -= n - before
+			}
+			seen[key], before = true, n
+		}
 		logits++
 		for _, o := range q.Options {
 			rows += len(o) - 1
@@ -93,29 +108,27 @@ type guess struct {
 	of  *Likelihood
 }
 
-func (m *Model) likelihoods(ctx context.Context, head []int32, questions []Question) ([][]Likelihood, error) {
+func (m *Model) likelihoods(ctx context.Context, questions []Question) ([][]Likelihood, error) {
 	b := &Batch{}
 	var guesses []guess
 	found := make([][]Likelihood, len(questions))
-	common := int32(-1) // the head's segment
-	if len(head) > 0 && !m.rope.DependsOnLength() {
-		common = b.after(-1, head)
-	}
+	apart := m.rope.DependsOnLength() // each option is one segment with its prompt, whose length is that of the whole
+	heads := map[string]int32{}
 	for i, q := range questions {
 		found[i] = make([]Likelihood, len(q.Options))
 		prompt := int32(-1)
-		if !m.rope.DependsOnLength() {
-			prompt = b.after(common, q.Prompt)
+		if !apart {
+			prompt = b.question(&q, heads)
 		}
 		for j, o := range q.Options {
 			l := &found[i][j]
 			l.Tokens, l.Greedy = len(o), true
 			segment := prompt
-			if m.rope.DependsOnLength() {
-				segment = b.after(-1, slices.Concat(head, q.Prompt))
+			if apart {
+				segment = b.after(-1, q.Prompt)
 			}
 			guesses = append(guesses, guess{b.last(segment), o[0], l})
-			if m.rope.DependsOnLength() { // one segment, whose length is that of the whole
+			if apart {
 				b.extend(o[:len(o)-1])
 			} else {
 				b.after(segment, o[:len(o)-1])
@@ -129,6 +142,21 @@ func (m *Model) likelihoods(ctx context.Context, head []int32, questions []Quest
 	return found, m.judge(ctx, b, guesses)
 }
 
+// question adds a prompt behind its heads, of which those that are there are used again.
+func (b *Batch) question(q *Question, heads map[string]int32) int32 {
+	prefix, from := int32(-1), 0
+	for level, n := range q.Heads {
+		key := headKey(q.Prompt, q.Heads[:level+1])
+		segment, ok := heads[key]
+		if !ok {
+			segment = b.after(prefix, q.Prompt[from:n])
+			heads[key] = segment
+		}
+		prefix, from = segment, n
+	}
+	return b.after(prefix, q.Prompt[from:])
+}
+
 // judge fills what the guesses belong to.
 func (m *Model) judge(ctx context.Context, b *Batch, guesses []guess) error {
 	var rows []int32
@@ -137,6 +165,9 @@ func (m *Model) judge(ctx context.Context, b *Batch, guesses []guess) error {
 	}
 	slices.Sort(rows)
 	rows = slices.Compact(rows)
+	for m.cpu != nil && len(rows) <= cpu.FewRows { // a few alone would have other last bits
+		rows = append(rows, b.last(b.after(-1, []int32{0})))
+	}
 	logits, err := m.Logits(ctx, b, rows)
 	if err != nil {
 		return err

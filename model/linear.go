@@ -55,3 +55,15 @@ func (l *Linear) Branch() (a, b *Param) { return l.a, l.b }
 
 // BranchScale is the factor of the branch.
 func (l *Linear) BranchScale() float32 { return l.l.Scale }
+
+// Freeze takes off all that is trained, branches and whole matrices: the model is the checkpoint's again. What Branch,
+// TrainFull and TieTraining returned is of no use then.
+func (m *Model) Freeze() {
+	for _, l := range m.linears {
+		l.a, l.b = nil, nil
+		l.l.A, l.l.B, l.l.Scale, l.l.Dropout = nil, nil, 0, 0
+	}
+	m.embed.Train, m.head.Train = nil, nil
+	m.params.list, m.params.raw = nil, nil
+	m.dropGraphs()
+}

@@ -167,7 +167,7 @@ func TestTable(t *testing.T) {
 	args := []string{"run", "--task", task, "--limit", "5", "--resamples", "100"}
 	first := must(t, append(slices.Clone(args), "--model", dir, "--out", out)...)
 	lines := strings.Split(first, "\n")
-	if lines[0] != "answers (other), test, 5 rows, 95 % intervals" || !strings.HasPrefix(lines[1], "  system  rougeL ") || !strings.HasPrefix(lines[2], "  model   ") {
+	if lines[0] != "answers (other), test, 5 of 50 rows, seed 42, 95 % intervals" || !strings.HasPrefix(lines[1], "  system  rougeL ") || !strings.HasPrefix(lines[2], "  model   ") {
 		t.Errorf("%s", first)
 	}
 	// The answers that there are get the same table, but for what is said of a model.
@@ -203,6 +203,9 @@ func TestUsage(t *testing.T) {
 		{"--model M --task T --where task==", cli.Usage, "--where: "},
 		{"--model M --task T --template-date today", cli.Usage, "want a day such as"},
 		{"--model M --task T --beams 0", cli.Usage, "0 beams: want 1 to 64"},
+		{"--model M --task T --memory-limit much", cli.Usage, "--memory-limit: "},
+		{"--predictions P --task T --memory-limit 1GiB", cli.Usage, "--memory-limit is for asking"},
+		{"--model M --task T --memory-limit 1MiB", cli.Failed, "and there is room for 0 bytes (of the memory limit of 1.00 MiB)"},
 		{"--model M --task T --compute foo", cli.Usage, `compute "foo" is none of auto, f32, bf16`},
 		{"--model M --task T --beams 4 --length-penalty 1e308", cli.Usage, "a length penalty of 1e+308: want -100 to 100"},
 		{"--model M --task T --resamples 0", cli.Usage, "0 resamples"},

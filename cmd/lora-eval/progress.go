@@ -31,6 +31,12 @@ func (p *progress) tell(x eval.Progress) {
 		}
 		return
 	}
+	if x.Note != "" {
+		p.end()
+		p.drawn = false
+		fmt.Fprintln(p.w, visible.Text(x.Note))
+		return
+	}
 	if !p.style.Terminal && now.Sub(p.last) < every && x.Done < x.Total {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/medtuned"
+	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/model"
@@ -25,10 +26,10 @@ type run struct {
 	Predictions []string `sep:"none" group:"Who answers" placeholder:"FILE" help:"Score the answers of a file (predictions.jsonl, or lines with id and prediction) instead of asking a model. May be repeated."`
 
 	Task        []string `sep:"none" required:"" group:"Rows" placeholder:"NAME|FILE=ROWS" help:"A task, built in or a YAML file, and a file of its rows. May be repeated; several files of one task are read one after another."`
-	Split       string   `group:"Rows" enum:",train,dev,test" default:"" placeholder:"NAME" help:"Only rows of this split: train, dev or test."`
+	Split       string   `group:"Rows" enum:",train,dev,test" default:"" placeholder:"NAME" help:"Only rows of this split: train, dev (validation) or test."`
 	MixedSplits bool     `group:"Rows" help:"Rows of several splits may be scored together."`
 	Where       string   `group:"Rows" placeholder:"EXPR" help:"Only rows that this expression holds for, over task, category, source, split, id, instruction, input and output."`
-	Limit       int      `group:"Rows" placeholder:"N" help:"Only the first N rows of each task."`
+	Limit       int      `group:"Rows" placeholder:"N" help:"Only N rows of each task, chosen by the seed: of each label its share, and the same ones for all systems."`
 
 	Template      string   `group:"Prompts" placeholder:"NAME|FILE" help:"Prompt template: alpaca (BioInstruct's), medtuned, chat (the chat template of the model), or a YAML file."`
 	ChatTemplate  string   `group:"Prompts" placeholder:"NAME|FILE" help:"Chat template: the name of one that the tokenizer has, or a Jinja file. Without it: the tokenizer's own."`
@@ -44,8 +45,8 @@ type run struct {
 	Temperature   float64  `group:"Answers" placeholder:"X" help:"Above 0: sample."`
 	TopK          int      `group:"Answers" placeholder:"N" help:"Sample from the N most likely tokens only."`
 	TopP          float64  `group:"Answers" placeholder:"X" help:"Sample from the fewest tokens whose probabilities reach X."`
-	Seed          uint64   `group:"Answers" placeholder:"N" help:"Of sampling, of the choice of examples, and of the intervals."`
-	BatchSize     int      `group:"Answers" placeholder:"N" help:"Rows that are answered together. After each batch the answers are on the disk."`
+	Seed          uint64   `group:"Answers" placeholder:"N" help:"Of sampling, of the choice of rows and examples, and of the intervals."`
+	BatchSize     int      `group:"Answers" placeholder:"N" help:"Rows that are answered at a time: when one has ended, the next takes its place. It changes no answer. After so many rows the answers are on the disk."`
 	Likelihood    bool     `group:"Scores" help:"Score options and labels by their likelihood, too: in all, for each token, and for each byte."`
 	NoPerplexity  bool     `group:"Scores" help:"Do not compute the likelihood of the gold outputs."`
 	Resamples     int      `group:"Scores" placeholder:"N" help:"Of the bootstrap that makes the intervals."`
@@ -55,10 +56,11 @@ type run struct {
 	Out       string `required:"" group:"Results" placeholder:"DIR" help:"Directory of predictions.jsonl, results.json and report.html. A run that was stopped goes on there."`
 	Overwrite bool   `group:"Results" help:"Begin anew, whatever the directory has of an earlier run."`
 
-	Base     string `group:"Engine" placeholder:"FORMAT" help:"Quantise the model's linears: nf4 or int8. Without it: none."`
-	Compute  string `group:"Engine" placeholder:"f32|bf16" help:"Arithmetic of the products. Without it: the faster one."`
-	Threads  int    `group:"Engine" placeholder:"N" help:"Threads. Without it: one for each CPU."`
-	CacheDir string `name:"cache-dir" group:"Engine" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
+	Base        string `group:"Engine" placeholder:"FORMAT" help:"Quantise the model's linears: nf4 or int8. Without it: none."`
+	Compute     string `group:"Engine" placeholder:"f32|bf16" help:"Arithmetic of the products. Without it: the faster one."`
+	Threads     int    `group:"Engine" placeholder:"N" help:"Threads. Without it: one for each CPU."`
+	MemoryLimit string `name:"memory-limit" group:"Engine" placeholder:"SIZE" help:"Most memory, weights apart, such as 12GiB: fewer rows are answered together to keep it. Without it: what is free."`
+	CacheDir    string `name:"cache-dir" group:"Engine" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
 }
 
 // defaults are shown in the help.
@@ -152,6 +154,12 @@ func (c *run) options() (eval.Options, error) {
 	o.Seed, o.BatchSize, o.Likelihood, o.Perplexity = c.Seed, c.BatchSize, c.Likelihood, !c.NoPerplexity
 	o.Bootstrap.Resamples, o.Bootstrap.Seed = c.Resamples, c.Seed
 	o.Model = model.Options{Compute: c.Compute, Threads: c.Threads, CacheDir: c.CacheDir}
+	if c.MemoryLimit != "" {
+		var err error
+		if o.Model.MemoryLimit, err = memory.Parse(c.MemoryLimit); err != nil {
+			return o, cli.Usagef("--memory-limit: %w", err)
+		}
+	}
 	if c.Shots != nil {
 		if o.Shots = *c.Shots; o.Shots < 0 {
 			return o, cli.Usagef("--shots %d: want 0 or more", o.Shots)
@@ -249,6 +257,7 @@ func (c *run) asking() (given []string) {
 		{"base", c.Base != ""},
 		{"compute", c.Compute != ""},
 		{"threads", c.Threads != 0},
+		{"memory-limit", c.MemoryLimit != ""},
 		{"cache-dir", c.CacheDir != ""},
 	} {
 		if f.is {

@@ -249,3 +249,8 @@ type Cache interface {
 	Copy(dst, src, n int)
 	Bytes() int64
 }
+
+// Reserver is a Cache that can be told how many positions a slot will have, so that it makes room for no more.
+type Reserver interface {
+	Reserve(slot, n int)
+}

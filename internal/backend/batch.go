@@ -1,7 +1,5 @@
 package backend
 
-import "sync/atomic"
-
 // Batch is the rows of a micro-batch, all sequences one after another.
 type Batch struct {
 	Tokens    []int32
@@ -16,14 +14,9 @@ type Batch struct {
 	Dropout *Dropout // nil: none (evaluation, or no dropout)
 
 	// Serial is another one for each content a batch ever has, so that a device keeps what it copied of it from operation
-	// to operation; 0: unknown, it is copied for each. Changed sets it.
+	// to operation; 0: unknown, it is copied for each.
 	Serial uint64
 }
-
-var serials atomic.Uint64
-
-// Changed gives the batch a serial that none has had: its contents are new.
-func (b *Batch) Changed() { b.Serial = serials.Add(1) }
 
 // Segment is a run of rows that are consecutive positions of one sequence.
 //

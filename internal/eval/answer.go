@@ -22,8 +22,8 @@ type Answer struct {
 	Task   string `json:"task"`
 	ID     string `json:"id"`     // the row's; where it has none, its file's name and its number from 0
 	Answer string `json:"answer"` // up to the stop string
-	// Finish is why the answer ended: eos, stop (a stop string) or length (the most tokens it may have). Empty in files
-	// that others wrote.
+	// Finish is why the answer ended: eos, stop (a stop string) or length (the most tokens it may have); or too_long: the
+	// prompt has no room in the model, which was not asked. Empty in files that others wrote.
 	Finish string `json:"finish,omitempty"`
 	Tokens int    `json:"tokens,omitempty"` // of the answer, its stop string included
 	Prompt int    `json:"prompt_tokens,omitempty"`
@@ -47,17 +47,13 @@ const maxLine = 64 << 20
 type due struct {
 	system string
 	set    *set
-	from   int // of the set's rows
-	n      int // a batch
 }
 
-// plan is the batches of a run in their order.
+// plan is what a run asks, in its order.
 func (r *run) plan() (all []due) {
 	for _, s := range r.Systems {
 		for _, x := range r.sets {
-			for from := 0; from < len(x.rows); from += r.BatchSize {
-				all = append(all, due{s.Name, x, from, min(r.BatchSize, len(x.rows)-from)})
-			}
+			all = append(all, due{s.Name, x})
 		}
 	}
 	return all
@@ -69,8 +65,7 @@ type journal struct {
 	end int64 // of what is known to be in it
 }
 
-// resume reads what is there of the batches, drops what is behind the last whole one, a torn line among it, and returns
-// how many there are.
+// resume reads the answers that are there, drops what is behind the last whole one, and returns how many there are.
 func (r *run) resume(plan []due) (*journal, int, error) {
 	path := r.path(predictionsFile)
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
@@ -93,14 +88,11 @@ func (r *run) resume(plan []due) (*journal, int, error) {
 	return &journal{f, end}, done, nil
 }
 
-// replay takes over the answers of whole batches. end is where they end in the file.
+// replay takes over the answers that are there. end is where they end in the file.
 func (r *run) replay(f io.Reader, plan []due) (done int, end int64, err error) {
 	in := bufio.NewReaderSize(f, 1<<20)
-	at, number := int64(0), 0
-	for done < len(plan) {
-		b := plan[done]
-		batch := make([]Answer, 0, b.n)
-		for len(batch) < b.n {
+	for _, b := range plan {
+		for _, row := range b.set.rows {
 			line, err := readLine(in)
 			if err == io.EOF { // whatever follows the last line's end is torn
 				return done, end, nil
@@ -108,21 +100,18 @@ func (r *run) replay(f io.Reader, plan []due) (done int, end int64, err error) {
 			if err != nil {
 				return 0, 0, err
 			}
-			number++
-			at += int64(len(line))
 			var a Answer
 			if err := json.Unmarshal(line, &a); err != nil {
-				return 0, 0, fmt.Errorf("line %d: %w", number, err)
+				return 0, 0, fmt.Errorf("line %d: %w", done+1, err)
 			}
-			want := b.set.rows[b.from+len(batch)].key
-			if a.System != b.system || a.Task != b.set.Task.Name || a.ID != want {
+			if a.System != b.system || a.Task != b.set.Task.Name || a.ID != row.key {
 				return 0, 0, fmt.Errorf("line %d is the answer of %q to %q of %q; there should be that of %q to %q of %q",
-					number, a.System, a.ID, a.Task, b.system, want, b.set.Task.Name)
+					done+1, a.System, a.ID, a.Task, b.system, row.key, b.set.Task.Name)
 			}
-			batch = append(batch, a)
+			r.keep(b, []Answer{a})
+			done++
+			end += int64(len(line))
 		}
-		r.keep(b, batch)
-		done, end = done+1, at
 	}
 	return done, end, nil
 }

@@ -6,11 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/biolora/biolora/internal/local"
+	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/tokenizer"
@@ -38,17 +38,16 @@ func (r *run) ask(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, j.f.Close()) }()
 	a := &asking{run: r, journal: j}
 	defer func() { err = errors.Join(err, a.close()) }()
-	for i, b := range plan {
-		a.progress.Total += b.n
-		if i < done {
-			a.progress.Done += b.n
-		}
+	for _, b := range plan {
+		a.progress.Total += len(b.set.rows)
 	}
-	a.progress.Resumed = a.progress.Done
+	a.progress.Done, a.progress.Resumed = done, done
 	a.tell()
-	for _, b := range plan[done:] {
-		if err := a.batch(ctx, b); err != nil {
-			return err
+	for _, b := range plan {
+		if n := len(r.answers[b.system][b.set]); n < len(b.set.rows) {
+			if err := a.rows(ctx, b, n); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -93,13 +92,13 @@ type asking struct {
 
 	system  System // that is open
 	model   *model.Model
+	adapter *lora.Adapter // in the model; nil: none
 	tok     *tokenizer.Tokenizer
 	set     *set // that the prompts are for
 	prompts *prompter
 	asked   []prompt // of the set's rows
 	stop    []string
 	ends    []int32
-	options model.GenerateOptions
 }
 
 func (a *asking) tell() {
@@ -117,16 +116,18 @@ func (a *asking) close() error {
 	return err
 }
 
-// open makes the system of that name the open one. A model without an adapter is kept for the next system, which may add
-// its own.
+// open makes the system of that name the open one. A model is kept for the next system, which may change the adapter.
 func (a *asking) open(ctx context.Context, name string) error {
 	s := a.Systems[slices.IndexFunc(a.Systems, func(s System) bool { return s.Name == name })]
 	if a.model != nil && a.system == s {
 		return nil
 	}
 	a.set = nil
-	keep := a.model != nil && a.system.Adapter == "" && a.system.Model == s.Model && a.system.Base == s.Base
-	if !keep {
+	if a.adapter != nil {
+		a.adapter.Unload()
+		a.adapter = nil
+	}
+	if a.model == nil || a.system.Model != s.Model || a.system.Base != s.Base {
 		if err := a.close(); err != nil {
 			return err
 		}
@@ -141,7 +142,8 @@ func (a *asking) open(ctx context.Context, name string) error {
 		}
 	}
 	if s.Adapter != "" {
-		if _, err := lora.Load(a.model, s.Adapter, lora.Dropout(0)); err != nil {
+		var err error
+		if a.adapter, err = lora.Load(a.model, s.Adapter, lora.Dropout(0)); err != nil {
 			return err
 		}
 	}
@@ -153,10 +155,10 @@ func (a *asking) open(ctx context.Context, name string) error {
 	return nil
 }
 
-// prepare opens what a batch is asked with.
+// prepare opens what rows are asked with.
 func (a *asking) prepare(ctx context.Context, b due) (err error) {
 	if err := a.open(ctx, b.system); err != nil {
-		return fmt.Errorf("%s: %w", b.system, err)
+		return err
 	}
 	if a.set == b.set {
 		return nil
@@ -165,37 +167,30 @@ func (a *asking) prepare(ctx context.Context, b due) (err error) {
 		return err
 	}
 	if a.asked, err = a.prompts.all(ctx); err != nil {
-		return fmt.Errorf("%s, %s: %w", b.system, b.set.Task.Name, err)
+		return fmt.Errorf("%s: %w", b.set.Task.Name, err)
 	}
 	a.set = b.set
 	a.stop = a.stops(b.set)
 	if s := a.prompts.stop(); s != "" && !slices.Contains(a.stop, s) {
 		a.stop = append(a.stop, s)
 	}
-	a.ends = slices.Clone(a.model.Config().EOSTokenID)
+	config := a.model.Config()
+	a.ends = slices.Clone(config.EOSTokenID)
 	if eos, ok := a.tok.EOS(); ok && !slices.Contains(a.ends, eos) {
 		a.ends = append(a.ends, eos)
-	}
-	a.options = model.GenerateOptions{
-		MaxNewTokens: a.newTokens(b.set), Temperature: a.Temperature, TopK: a.TopK, TopP: a.TopP, Stop: a.ends,
-		Beams: a.Beams, LengthPenalty: a.LengthPenalty,
-	}
-	if len(a.stop) > 0 {
-		a.options.Done = a.stopped()
 	}
 	return nil
 }
 
-// stopped finds stop strings at the end of an answer. It looks at its last tokens only: each has a byte at least.
-func (a *asking) stopped() func(int, []int32) bool {
+// stopped reports whether a stop string is at the end of an answer. It looks at its last tokens only: each has a byte at
+// least.
+func (a *asking) stopped(answer []int32) bool {
 	longest := 0
 	for _, s := range a.stop {
 		longest = max(longest, len(s))
 	}
-	return func(_ int, answer []int32) bool {
-		tail := answer[max(0, len(answer)-longest-8):]
-		return cutAt(a.tok.Decode(tail), a.stop) >= 0
-	}
+	tail := answer[max(0, len(answer)-longest-8):]
+	return cutAt(a.tok.Decode(tail), a.stop) >= 0
 }
 
 // cutAt is where the first of the stop strings begins in a text, or -1.
@@ -209,99 +204,169 @@ func cutAt(text string, stop []string) int {
 	return first
 }
 
-// batch asks the rows of a batch and keeps what they are answered with.
-func (a *asking) batch(ctx context.Context, b due) error {
+// rowsAsked are rows that are being answered.
+type rowsAsked struct {
+	*asking
+	due     due
+	answers []Answer // of all rows of the set
+	ended   []bool   // of each row
+	written int
+	of      []int // of each prompt: its row
+}
+
+// rows asks the rows of a set from one on, and keeps what they are answered with.
+func (a *asking) rows(ctx context.Context, b due, from int) error {
 	if err := a.prepare(ctx, b); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", b.system, err)
 	}
-	answers := make([]Answer, b.n)
-	groups := map[int][]int{}
-	for i := range answers {
-		p := &a.asked[b.from+i]
-		answers[i] = Answer{System: b.system, Task: b.set.Task.Name, ID: b.set.rows[b.from+i].key, Prompt: len(p.ids)}
-		groups[p.group] = append(groups[p.group], i)
+	n := len(b.set.rows)
+	x := &rowsAsked{asking: a, due: b, answers: make([]Answer, n), ended: make([]bool, n), written: from}
+	o := model.GenerateOptions{
+		MaxNewTokens: a.newTokens(b.set), Temperature: a.Temperature, TopK: a.TopK, TopP: a.TopP, Stop: a.ends, Steady: true,
+		Beams: a.Beams, LengthPenalty: a.LengthPenalty, Together: a.BatchSize, Heads: [][]int{}, Seeds: []uint64{},
+		Done: x.done, OnAnswer: func(k int, answer []int32) error { return x.answered(ctx, k, answer) },
 	}
-	for _, group := range slices.Sorted(maps.Keys(groups)) {
-		if err := a.answer(ctx, b, group, groups[group], answers); err != nil {
-			return fmt.Errorf("%s: rows from %s of %s: %w", b.system, answers[0].ID, b.set.Task.Name, err)
+	var prompts [][]int32
+	for i := from; i < n; i++ {
+		p := &a.asked[i]
+		x.answers[i] = Answer{System: b.system, Task: b.set.Task.Name, ID: b.set.rows[i].key, Prompt: len(p.ids)}
+		if x.most(i) < 1 {
+			x.answers[i].Finish, x.ended[i] = tooLong, true
+			continue
 		}
+		x.of, prompts = append(x.of, i), append(prompts, p.ids)
+		o.Heads, o.Seeds = append(o.Heads, p.heads), append(o.Seeds, a.seed(b.set, i))
 	}
-	if err := a.journal.add(answers); err != nil {
-		return err
+	err := a.fit(prompts, &o)
+	if err == nil {
+		_, err = a.model.Generate(ctx, prompts, o)
 	}
-	a.keep(b, answers)
-	a.progress.System, a.progress.Task = b.system, b.set.Task.Name
-	a.progress.Done += b.n
-	a.tell()
+	if err == nil {
+		err = x.write(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s, rows from %s on: %w", b.system, b.set.Task.Name, b.set.rows[x.written].key, err)
+	}
 	return nil
 }
 
-// answer asks the rows of a batch that begin alike.
-func (a *asking) answer(ctx context.Context, b due, group int, members []int, answers []Answer) error {
-	o := a.options
-	rest := make([][]int32, len(members))
-	for k, i := range members {
-		p := &a.asked[b.from+i]
-		o.Head, rest[k] = p.ids[:p.head], p.ids[p.head:]
+// fit bounds the keys and values by the memory, and tells where fewer rows are answered together for it.
+func (a *asking) fit(prompts [][]int32, o *model.GenerateOptions) error {
+	want := min(o.Together, len(prompts))
+	room, err := a.model.Fit(prompts, o)
+	if err == nil && room.Together < want {
+		a.progress.Note = fmt.Sprintf("%d rows are answered together, not %d: the keys and values of one take up to %s, and there is room for %s (%s)",
+			room.Together, want, memory.Format(room.Each), memory.Format(room.Free), room.From)
+		a.tell()
+		a.progress.Note = ""
 	}
-	o.Seed = a.seed(b, group)
-	found, err := a.model.Generate(ctx, rest, o)
-	if err != nil {
-		return err
-	}
-	for k, i := range members {
-		answers[i].finish(a.tok.Decode(found[k]), len(found[k]), o.MaxNewTokens, a.stop)
-		a.progress.Tokens += len(found[k])
-	}
-	return a.likelihoods(ctx, b, o.Head, rest, members, answers)
+	return err
 }
+
+// most is how many tokens the answer to row i may have: as many as are asked for and the model has positions for. Below 1
+// the row cannot be asked.
+func (x *rowsAsked) most(i int) int {
+	config := x.model.Config()
+	return min(x.newTokens(x.due.set), config.Positions()-len(x.asked[i].ids))
+}
+
+// done ends the answer to prompt k.
+func (x *rowsAsked) done(k int, answer []int32) bool {
+	return len(answer) >= x.most(x.of[k]) || len(x.stop) > 0 && x.stopped(answer)
+}
+
+// answered takes the answer to prompt k.
+func (x *rowsAsked) answered(ctx context.Context, k int, ids []int32) error {
+	i := x.of[k]
+	x.answers[i].finish(x.tok.Decode(ids), len(ids), x.most(i), x.stop)
+	x.ended[i] = true
+	x.progress.Tokens += len(ids)
+	return x.write(ctx)
+}
+
+// write writes answers in the order of the rows, a batch at a time, as soon as all of them have ended.
+func (x *rowsAsked) write(ctx context.Context) error {
+	for x.written < len(x.answers) {
+		end := min(x.written+x.BatchSize, len(x.answers))
+		if slices.Contains(x.ended[x.written:end], false) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := x.likelihoods(ctx, x.written, end); err != nil {
+			return err
+		}
+		batch := x.answers[x.written:end]
+		if err := x.journal.add(batch); err != nil {
+			return err
+		}
+		x.keep(x.due, batch)
+		x.progress.System, x.progress.Task = x.due.system, x.due.set.Task.Name
+		x.progress.Done += len(batch)
+		x.written = end
+		x.tell()
+	}
+	return nil
+}
+
+// The ends of an answer.
+const (
+	tooLong = "too_long" // its prompt has as many tokens as the model has positions, or more: it was not asked
+	ended   = "eos"
+	stopped = "stop"
+	cut     = "length"
+)
 
 // finish says what an answer is and why it ended.
 func (x *Answer) finish(text string, tokens, most int, stop []string) {
-	x.Answer, x.Tokens, x.Finish = text, tokens, "eos"
+	x.Answer, x.Tokens, x.Finish = text, tokens, ended
 	if at := cutAt(text, stop); at >= 0 {
-		x.Answer, x.Finish = text[:at], "stop"
+		x.Answer, x.Finish = text[:at], stopped
 	} else if tokens == most {
-		x.Finish = "length"
+		x.Finish = cut
 	}
 }
 
-// seed is that of the sampling of rows that are asked together: what is drawn depends on their places among them too.
-func (a *asking) seed(b due, group int) uint64 {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %d %d", a.Seed, b.set.Task.Name, b.from, group))
+// seed is that of a row's sampling. It depends on the row alone, not on what is asked beside it.
+func (a *asking) seed(x *set, i int) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", a.Seed, x.Task.Name, x.rows[i].key))
 	return binary.LittleEndian.Uint64(sum[:])
 }
 
-// likelihoods finds how likely the gold outputs are, and the options. rest are the prompts behind the head.
-func (a *asking) likelihoods(ctx context.Context, b due, head []int32, rest [][]int32, members []int, answers []Answer) error {
+// likelihoods finds how likely the gold outputs of rows are, and the options.
+func (x *rowsAsked) likelihoods(ctx context.Context, from, end int) error {
 	var questions []model.Question
+	var of []int        // the row of each
 	var lengths [][]int // of the options of each, in bytes
-	for k, i := range members {
-		row, text := b.set.rows[b.from+i], a.asked[b.from+i].text
+	for i := from; i < end; i++ {
+		if x.answers[i].Finish == tooLong {
+			continue
+		}
+		row, text := x.due.set.rows[i], x.asked[i].text
 		var after []string
-		q := model.Question{Prompt: rest[k]}
-		if a.Perplexity {
+		q := model.Question{Prompt: x.asked[i].ids, Heads: x.asked[i].heads}
+		if x.Perplexity {
 			after = append(after, row.Output)
-			q.Options = append(q.Options, a.prompts.follow(text, row.Output, true))
+			q.Options = append(q.Options, x.prompts.follow(text, row.Output, true))
 		}
-		for _, option := range a.candidates(b.set, row) {
+		for _, option := range x.candidates(x.due.set, row) {
 			after = append(after, option)
-			q.Options = append(q.Options, a.prompts.follow(text, option, false))
+			q.Options = append(q.Options, x.prompts.follow(text, option, false))
 		}
-		questions, lengths = append(questions, q), append(lengths, bytesOf(after))
+		if len(after) > 0 {
+			questions, of, lengths = append(questions, q), append(of, i), append(lengths, bytesOf(after))
+		}
 	}
-	if len(lengths[0]) == 0 {
-		return nil
-	}
-	found, err := a.model.Likelihoods(ctx, head, questions)
+	found, err := x.model.Likelihoods(ctx, questions)
 	if err != nil {
 		return err
 	}
 	for k, all := range found {
-		to := &answers[members[k]]
+		to := &x.answers[of[k]]
 		for n, l := range all {
 			one := Likelihood{l.Sum, l.Tokens, lengths[k][n]}
-			if n == 0 && a.Perplexity {
+			if n == 0 && x.Perplexity {
 				to.Gold = &one
 				continue
 			}

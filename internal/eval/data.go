@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
+	"github.com/biolora/biolora/internal/eval/metrics"
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/rows"
@@ -30,6 +32,9 @@ type set struct {
 	files   []File
 	splits  map[string]int // of rows; "" where they say none
 	partial bool           // rows were left out by a condition or a limit
+	of      int            // rows that those were chosen from; 0: they were not chosen
+	byLabel bool           // each label has its share of them
+	unknown map[string]int // splits that are none, and how many rows are of them
 	other   int            // rows that say that they are of another task
 
 	shots     []row // to choose examples from, in the order of choice
@@ -62,7 +67,7 @@ func (o *Options) read(ctx context.Context) ([]*set, error) {
 }
 
 func (o *Options) readSet(ctx context.Context, s Source) (*set, error) {
-	x := &set{Source: s, splits: map[string]int{}, partial: o.Limit > 0 || o.Where.String() != ""}
+	x := &set{Source: s, splits: map[string]int{}, unknown: map[string]int{}, partial: o.Where.String() != ""}
 	all, files, err := readFiles(ctx, s.Files)
 	if err != nil {
 		return nil, err
@@ -74,22 +79,91 @@ func (o *Options) readSet(ctx context.Context, s Source) (*set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("row %s: %w", r.key, err)
 		}
-		if !holds || o.Split != "" && r.Split != o.Split || o.Limit > 0 && len(x.rows) == o.Limit {
+		if !slices.Contains(medtuned.Splits, r.Split) && r.Split != "" {
+			x.unknown[r.Split]++
+		}
+		if !holds || o.Split != "" && r.Split != o.Split {
 			continue
 		}
 		if s.Task.Parser == "choice" {
 			r.options = medtuned.Choices(r.Input)
 		}
+		x.rows = append(x.rows, *r)
+	}
+	if err := o.choose(x); err != nil {
+		return nil, err
+	}
+	for _, r := range x.rows {
+		x.splits[r.Split]++
 		if r.Task != "" && r.Task != s.Task.Name {
 			x.other++
 		}
-		x.splits[r.Split]++
-		x.rows = append(x.rows, *r)
 	}
 	if err := o.checkSet(x, len(all)); err != nil {
 		return nil, err
 	}
 	return x, o.readShots(ctx, x, all)
+}
+
+// choose leaves no more rows than the limit, in their order: those that come first in an order that the seed makes, of each
+// label its share.
+func (o *Options) choose(x *set) error {
+	if o.Limit == 0 || len(x.rows) <= o.Limit {
+		return nil
+	}
+	strata := map[string][]int{}
+	if x.byLabel = x.Task.Parser == "label"; x.byLabel {
+		labels, err := metrics.NewLabels(x.Task.Labels, x.Task.Aliases)
+		if err != nil {
+			return err
+		}
+		for i, r := range x.rows {
+			label, _ := labels.One(r.Output)
+			strata[label] = append(strata[label], i)
+		}
+	} else {
+		for i := range x.rows {
+			strata[""] = append(strata[""], i)
+		}
+	}
+	keep := make([]bool, len(x.rows))
+	for label, n := range shares(strata, o.Limit, len(x.rows)) {
+		members := strata[label]
+		slices.SortStableFunc(members, func(a, b int) int { return bytes.Compare(o.rank(x, x.rows[a]), o.rank(x, x.rows[b])) })
+		for _, i := range members[:n] {
+			keep[i] = true
+		}
+	}
+	var chosen []row
+	for i, r := range x.rows {
+		if keep[i] {
+			chosen = append(chosen, r)
+		}
+	}
+	x.of, x.rows, x.partial = len(x.rows), chosen, true
+	return nil
+}
+
+// shares divides n among strata of all rows by their sizes; what is left over goes to the largest fractions.
+func shares(strata map[string][]int, n, all int) map[string]int {
+	counts := map[string]int{}
+	names := slices.Sorted(maps.Keys(strata))
+	left := n
+	for _, name := range names {
+		counts[name] = n * len(strata[name]) / all
+		left -= counts[name]
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return n*len(strata[b])%all - n*len(strata[a])%all })
+	for _, name := range names[:left] {
+		counts[name]++
+	}
+	return counts
+}
+
+// rank is a row's place in the order that the seed makes.
+func (o *Options) rank(x *set, r row) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", o.Seed, x.Task.Name, r.key))
+	return sum[:]
 }
 
 func (o *Options) checkSet(x *set, read int) error {
@@ -165,12 +239,23 @@ func readFiles(ctx context.Context, paths []string) (all []row, files []File, er
 			if key == "" {
 				key = fmt.Sprintf("%s/%d", filepath.Base(path), file.Rows)
 			}
+			r.Split = splitOf(r.Split)
 			all = append(all, row{Row: r, key: key})
 			file.Rows++
 		}
 		files = append(files, file)
 	}
 	return all, files, errors.Join(errs...)
+}
+
+// splitOf is a row's split by our name of it: corpora say "validation" or "devel", too.
+func splitOf(name string) string {
+	if word := strings.IndexFunc(name, func(r rune) bool { return !unicode.IsLetter(r) }) < 0; word {
+		if found := medtuned.SplitsNamed(name); len(found) == 1 {
+			return found[0]
+		}
+	}
+	return name
 }
 
 // shotCount is how many examples come before a question of a task.
@@ -213,11 +298,7 @@ func (o *Options) readShots(ctx context.Context, x *set, own []row) error {
 			x.shots = append(x.shots, r)
 		}
 	}
-	rank := func(r row) []byte {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", o.Seed, x.Task.Name, r.key))
-		return sum[:]
-	}
-	slices.SortStableFunc(x.shots, func(a, b row) int { return bytes.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(x.shots, func(a, b row) int { return bytes.Compare(o.rank(x, a), o.rank(x, b)) })
 	for _, r := range x.rows {
 		if got := len(x.shotsFor(r, n)); got < n {
 			return fmt.Errorf("row %s: there are %d rows to take examples from, and %d are wanted", r.key, got, n)

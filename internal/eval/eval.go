@@ -3,10 +3,10 @@
 //
 // # A run
 //
-// [Run] asks every system every row of every task, in this order, in batches. The answers of a batch are added to
-// predictions.jsonl and flushed to the disk before the next batch begins, so that a run that was killed goes on behind
-// the last whole batch when it is called again; run.json beside it has what the answers depend on, and a run with other
-// settings does not go on with them. What is made of the answers, results.json and report.html, is made anew each time.
+// [Run] asks every system every row of every task, in this order. As many rows as a batch has are answered at a time; when
+// an answer has ended the next row takes its place. Answers are added to predictions.jsonl in the order of the rows, a
+// batch at a time, and flushed to the disk, so that a run that was killed goes on behind the last whole line when it is
+// called again; run.json beside it has what the answers depend on, and a run with other settings does not go on with them. What is made of the answers, results.json and report.html, is made anew each time.
 // Answers that exist already are scored without a model ([Options.Predictions]).
 //
 // # How a model is asked
@@ -17,9 +17,14 @@
 // with the question's own input. An answer ends at an end token of the model, at a stop string, which is cut from it, or
 // after so many new tokens; examples add a stop string, the beginning of another prompt.
 //
-// What the prompts of a task have in common at their beginning is computed once for each batch. An answer that is sampled
-// depends on its place in its batch; others depend on the size of batches by rounding at most, since a row that is alone
-// goes through other kernels than several. A run has one size, and goes on with it.
+// What prompts have in common, examples and instruction, is computed once and kept while there is room for it. On the CPU
+// an answer and its likelihoods are, to the bit, a function of the row and the settings: neither the size of batches nor
+// the rows beside it, the memory, an interruption or the number of threads changes them. Passes have more rows than the
+// kernels for few rows take for that, if need be rows of no use: see model.GenerateOptions.Steady. What is drawn in
+// sampling is a function of the seed, the task, the row's id and the token's place in the answer.
+//
+// Keys and values take no more memory than there is: fewer rows are answered together then, which is told. A prompt that
+// leaves the model no position for an answer is not asked: its answer is empty, which is invalid, and its end too_long.
 //
 // Beside the answer, a row has the likelihood of its gold output after the same prompt, with the end token, of which
 // perplexity is made; and, if asked for, that of each option.
@@ -35,6 +40,12 @@
 //
 // The rows of a task must be of one split, as they say themselves, unless Options.MixedSplits allows others. It is shown
 // wherever a figure is.
+//
+// # Some rows only
+//
+// Options.Limit takes so many rows of a task, the same for all systems: those that a seeded order has first, of each label
+// its share where answers are labels, since files are often sorted by it. How many of how many is shown with the figures,
+// and the papers' figures are not.
 package eval
 
 import (
@@ -96,7 +107,7 @@ type Options struct {
 	Where       mix.Where // rows that it does not hold for are left out
 	Split       string    // rows of other splits are left out; empty: none are
 	MixedSplits bool
-	Limit       int // of rows of a task, from the first on; 0: all
+	Limit       int // of rows of a task, chosen by Seed; 0: all
 
 	Template     string    // of prompts where neither system nor task has one, by name or file
 	ChatTemplate string    // of the template chat: one of the tokenizer's by name, or a file; empty: its own
@@ -112,8 +123,8 @@ type Options struct {
 	Temperature   float64
 	TopK          int
 	TopP          float64
-	Seed          uint64 // of sampling, and of the choice of examples
-	BatchSize     int
+	Seed          uint64 // of sampling, and of the choice of rows and examples
+	BatchSize     int    // rows that are answered at a time; it changes no answer
 
 	Likelihood bool // of the options of multiple choice, and of labels
 	Perplexity bool // of the gold outputs
@@ -124,16 +135,17 @@ type Options struct {
 
 	Bootstrap metrics.Bootstrap
 	Model     model.Options // but for Base, which systems have
-	// Progress is told of every batch, and of what is there already. It may be nil.
+	// Progress is told of every batch that is written, and of what is there already. It may be nil.
 	Progress func(Progress)
 }
 
 // Progress is how far a run has come.
 type Progress struct {
 	System, Task string
-	Done, Total  int // rows, of all systems and tasks
-	Resumed      int // of those done, the ones that were there
-	Tokens       int // of the answers of this call
+	Done, Total  int    // rows, of all systems and tasks
+	Resumed      int    // of those done, the ones that were there
+	Tokens       int    // of the answers of this call
+	Note         string // something else that a person should know; mostly empty
 }
 
 // Defaults are greedy answers to Alpaca's prompt.

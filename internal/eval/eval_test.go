@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -184,33 +183,276 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// What is computed together changes no answer. A row that is alone is multiplied by other kernels than several, so that
-// its likelihoods may differ in their last bits.
+// Nothing but a row and the settings changes an answer or a likelihood, to the bit: neither the size of batches nor threads,
+// memory, an interruption at another size, the order of the rows, or which of them are asked.
 func TestBatchesChangeNothing(t *testing.T) {
 	dir := demoModel(t)
-	near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 1e-5*math.Abs(a) })
-	var want []Answer
-	for _, size := range []int{1, 3, 16} {
-		var bits []byte
-		for _, threads := range []int{1, 3} {
-			o := base(t)
-			o.Systems = []System{{Name: "demo", Model: dir}}
-			o.BatchSize, o.Model.Threads = size, threads
-			mustRun(t, o)
-			if want == nil {
-				want = answersOf(t, o)
+	for name, set := range map[string]func(*Options){
+		"greedy":   func(*Options) {},
+		"sampling": func(o *Options) { o.Temperature, o.TopP = 1.5, 0.9 },
+		"beams":    func(o *Options) { o.Beams, o.LengthPenalty = 3, 0.5 },
+		"shots": func(o *Options) {
+			o.Shots, o.Sources = 2, o.Sources[:1]
+			o.Sources[0].ShotFiles = []string{write(t, "shots.jsonl", questions(8, "train")+questions(3, "test"))}
+		},
+	} {
+		o := base(t)
+		o.Systems = []System{{Name: "demo", Model: dir}}
+		o.Sources[0].Files = []string{write(t, "more.jsonl", questions(30, "test"))}
+		set(&o)
+		mustRun(t, o)
+		want := map[string]Answer{}
+		for _, a := range answersOf(t, o) {
+			want[a.Task+a.ID] = a
+		}
+		check := func(what string, o Options, n int) {
+			t.Helper()
+			got := answersOf(t, o)
+			if len(got) != n {
+				t.Errorf("%s, %s: %d answers, want %d", name, what, len(got), n)
 			}
-			if diff := cmp.Diff(want, answersOf(t, o), near); diff != "" {
-				t.Errorf("batches of %d, %d threads: %s", size, threads, diff)
-			}
-			text := read(t, o, predictionsFile)
-			if bits == nil {
-				bits = text
-			}
-			if !bytes.Equal(bits, text) {
-				t.Errorf("batches of %d: the number of threads changes the answers", size)
+			for _, a := range got {
+				if d := cmp.Diff(want[a.Task+a.ID], a); d != "" {
+					t.Errorf("%s, %s: %s", name, what, d)
+				}
 			}
 		}
+		for _, size := range []int{1, 3, 16} {
+			for _, threads := range []int{1, 3} {
+				p := o
+				p.Out, p.BatchSize, p.Model.Threads = filepath.Join(t.TempDir(), "out"), size, threads
+				mustRun(t, p)
+				check(fmt.Sprintf("%d at a time, %d threads", size, threads), p, len(want))
+			}
+		}
+		p := o
+		p.Out, p.Limit = filepath.Join(t.TempDir(), "out"), 5
+		mustRun(t, p)
+		check("a limit", p, 5*len(p.Sources))
+		p = o
+		p.Out, p.Sources = filepath.Join(t.TempDir(), "out"), slices.Clone(o.Sources)
+		lines := strings.SplitAfter(strings.TrimSpace(questions(30, "test"))+"\n", "\n")
+		slices.Reverse(lines)
+		p.Sources[0].Files = []string{write(t, "reversed.jsonl", strings.Join(lines, ""))}
+		mustRun(t, p)
+		check("another order", p, len(want))
+		whole := read(t, o, predictionsFile)
+		if err := os.WriteFile(filepath.Join(o.Out, predictionsFile), whole[:len(whole)/2], 0o666); err != nil {
+			t.Fatal(err)
+		}
+		o.BatchSize = 7
+		mustRun(t, o)
+		if !bytes.Equal(read(t, o, predictionsFile), whole) {
+			t.Errorf("%s: a run that goes on at another size has other answers", name)
+		}
+	}
+}
+
+// Where there is little memory fewer rows are answered together, which is told; where there is none for one, that is said
+// before anybody is asked.
+func TestLittleMemory(t *testing.T) {
+	dir := demoModel(t)
+	o := base(t)
+	o.Systems, o.BatchSize, o.Perplexity, o.Likelihood = []System{{Name: "demo", Model: dir}}, 4096, false, false
+	o.Sources, o.MaxNewTokens = o.Sources[1:], 4000
+	o.Sources[0].Files = []string{write(t, "many.jsonl", notes(40))}
+	o.Stop = []string{"e"} // nobody waits for 4000 tokens
+	mustRun(t, o)
+	want := read(t, o, predictionsFile)
+	m, err := model.Open(dir, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room, err := m.Fit([][]int32{slices.Repeat([]int32{1}, 200)}, &model.GenerateOptions{MaxNewTokens: 4000})
+	if err := errors.Join(err, m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	told := ""
+	for _, limit := range []int64{8, 16, 32, 64} { // what else the test's process holds is not known
+		p := o
+		p.Out, p.Model.MemoryLimit = filepath.Join(t.TempDir(), "out"), limit*room.Each
+		p.Progress = func(x Progress) { told += x.Note }
+		_, err := Run(t.Context(), p)
+		if err != nil {
+			if !strings.Contains(err.Error(), "demo: notes, rows from note-0 on: the keys and values of a prompt of up to") {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if !bytes.Equal(read(t, p, predictionsFile), want) {
+			t.Error("with little memory there are other answers")
+		}
+		if told != "" {
+			break
+		}
+	}
+	if !strings.Contains(told, " rows are answered together, not 40: the keys and values of one take up to ") {
+		t.Errorf("it says %q", told)
+	}
+	o.Out, o.Model.MemoryLimit = filepath.Join(t.TempDir(), "out"), 1<<20
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "take ") || !strings.Contains(err.Error(), "and there is room for 0 bytes (of the memory limit of 1.00 MiB)") {
+		t.Error(err)
+	}
+}
+
+// A limit takes a sample that the seed makes, of each label its share, the same for all systems; how many of how many is
+// shown.
+func TestSample(t *testing.T) {
+	var sorted strings.Builder
+	for i := range 60 {
+		gold := "yes"
+		if i >= 45 {
+			gold = "No."
+		}
+		sorted.WriteString(rowLine("Is the drug named?", fmt.Sprint("text ", i), gold, "named", "test", fmt.Sprint(i)))
+	}
+	file := write(t, "sorted.jsonl", sorted.String())
+	keys := func(seed uint64, limit int, task medtuned.Task) (keys []string, x *set) {
+		t.Helper()
+		o := base(t)
+		o.Sources = []Source{{Task: task, Files: []string{file}}}
+		o.Seed, o.Limit = seed, limit
+		sets, err := o.read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range sets[0].rows {
+			keys = append(keys, r.key)
+		}
+		return keys, sets[0]
+	}
+	for limit, want := range map[int]int{4: 3, 20: 15, 21: 16, 22: 16, 59: 44} {
+		got, x := keys(42, limit, named)
+		yes := 0
+		for _, r := range x.rows {
+			if r.Output == "yes" {
+				yes++
+			}
+		}
+		if len(got) != limit || yes != want || x.of != 60 || !x.byLabel || !x.partial {
+			t.Errorf("%d of 60: %d rows, %d of them yes, want %d; %+v", limit, len(got), yes, want, x)
+		}
+		if !slices.IsSortedFunc(x.rows, func(a, b row) int { return len(a.key) - len(b.key) }) {
+			t.Errorf("the rows are in another order than in the file: %v", got)
+		}
+	}
+	one, _ := keys(1, 20, named)
+	again, _ := keys(1, 20, named)
+	other, _ := keys(2, 20, named)
+	if !slices.Equal(one, again) || slices.Equal(one, other) {
+		t.Error("the sample is not the seed's")
+	}
+	if _, x := keys(1, 60, named); x.of != 0 || x.partial {
+		t.Errorf("all rows are no sample: %+v", x)
+	}
+	free, x := keys(1, 20, noted)
+	if x.byLabel || len(free) != 20 || free[0] == "0" && free[19] == "19" {
+		t.Errorf("%v", free)
+	}
+	o := base(t)
+	o.Sources, o.Limit = []Source{{Task: named, Files: []string{file}}}, 20
+	var answers strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&answers, `{"id": "%d", "answer": "yes"}`+"\n", i)
+	}
+	o.Predictions = []string{write(t, "a.jsonl", answers.String())}
+	res := mustRun(t, o)
+	if m, _ := res.Tasks[0].Scores[0].Metric("accuracy"); m.Value != 0.75 || *res.Tasks[0].Sample != (Sample{60, 42, true}) {
+		t.Errorf("%+v", res.Tasks[0])
+	}
+	var text bytes.Buffer
+	if err := res.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"named (IE), test, 20 of 60 rows, seed 42, 95 %", "note: named: 20 of 60 rows, chosen label by label with seed 42"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+	if !bytes.Contains(read(t, o, ReportFile), []byte("IE, test, 20 of 60 rows, seed 42")) {
+		t.Error("the report does not say how many of how many rows")
+	}
+}
+
+// A prompt that leaves no position for an answer is not asked, and counts as invalid; one that leaves few gets few tokens.
+func TestTooLong(t *testing.T) {
+	dir := demoModel(t)
+	config, _, err := model.ReadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := base(t)
+	o.Systems = []System{{Name: "demo", Model: dir}}
+	o.Sources = o.Sources[:1]
+	m, err := model.Open(dir, model.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	// "a a a ...": as many words as tokens, but for some at the ends.
+	long := func(words int) string { return strings.TrimSpace(strings.Repeat("a ", words)) }
+	rows := questions(3, "test")
+	for i, words := range []int{2 * config.MaxPositionEmbeddings, config.MaxPositionEmbeddings - 60} {
+		rows += rowLine("Is the drug named?", long(words), "yes", "named", "test", fmt.Sprint("long-", i))
+	}
+	o.Sources[0].Files, o.MaxNewTokens = []string{write(t, "q.jsonl", rows)}, 200
+	res := mustRun(t, o)
+	all := answersOf(t, o)
+	s := res.Tasks[0].Scores[0]
+	if a := all[3]; a.Finish != tooLong || a.Answer != "" || a.Tokens != 0 || a.Gold != nil || a.Prompt < config.MaxPositionEmbeddings {
+		t.Errorf("%+v", a)
+	}
+	if a := all[4]; a.Finish == tooLong || a.Gold == nil || a.Prompt+a.Tokens > config.MaxPositionEmbeddings || a.Prompt < config.MaxPositionEmbeddings-150 {
+		t.Errorf("%+v", a)
+	}
+	if s.Finish[tooLong] != 1 || s.Invalid < 1 || s.Perplexity == nil || len(s.Likelihood) != 3 ||
+		!slices.Contains(s.Errors, ErrorKind{"not asked: the prompt is too long", 1}) ||
+		!slices.Contains(res.Warnings, "named: 1 of the 5 prompts are longer than demo has positions: they were not asked, and count as invalid") {
+		t.Errorf("%+v %q", s, res.Warnings)
+	}
+	o.Out, o.Where = filepath.Join(t.TempDir(), "only"), where(t, `id == "long-0"`)
+	if s := mustRun(t, o).Tasks[0].Scores[0]; s.Invalid != 1 || s.Perplexity != nil || len(s.Likelihood) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Splits have other names elsewhere; those that nobody knows are told.
+func TestSplitNames(t *testing.T) {
+	o := base(t)
+	o.Sources = o.Sources[:1]
+	o.Sources[0].Files = []string{write(t, "q.jsonl", questions(2, "validation")+questions(3, "Devel")+questions(4, "fold-1"))}
+	o.Split = "dev"
+	var answers strings.Builder
+	for i := range 3 {
+		fmt.Fprintf(&answers, `{"id": "validation-%d", "answer": "yes"}`+"\n"+`{"id": "Devel-%d", "answer": "yes"}`+"\n", i, i)
+	}
+	o.Predictions = []string{write(t, "a.jsonl", answers.String())}
+	res := mustRun(t, o)
+	if res.Tasks[0].Split != "dev" || res.Tasks[0].Rows != 5 ||
+		!slices.Contains(res.Warnings, `named: 4 rows of the files are of the split "fold-1", which is none of train, dev (or validation) and test`) {
+		t.Errorf("%+v %q", res.Tasks[0], res.Warnings)
+	}
+}
+
+// Metrics that are the same by definition are one column.
+func TestTwins(t *testing.T) {
+	entity := func(kinds int) *Task {
+		task := &Task{Parser: "tags", Main: "f1", Metrics: []string{"f1", "macro_f1", "strict_f1", "repository_f1", "repository_macro_f1"}, Scores: []Score{{}}}
+		for _, name := range task.Metrics {
+			task.Scores[0].Metrics = append(task.Scores[0].Metrics, Metric{Name: name})
+		}
+		task.Scores[0].Classes = make([]Class, kinds)
+		return task
+	}
+	if got, want := entity(1).columns(), []string{"f1", "strict_f1", "repository_f1"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := entity(2).columns(); len(got) != 5 {
+		t.Errorf("%v", got)
+	}
+	label := &Task{Parser: "label", Main: "micro_f1", Metrics: []string{"micro_f1", "accuracy", "macro_f1"}, Scores: []Score{{Metrics: []Metric{{Name: "accuracy"}, {Name: "micro_f1"}, {Name: "macro_f1"}}}}}
+	if got, want := label.columns(), []string{"micro_f1", "macro_f1"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
@@ -733,8 +975,8 @@ func TestWrong(t *testing.T) {
 		"model":         {func(o *Options) { o.Systems[0].Model = filepath.Join(dir, "none") }, "none"},
 		"adapter":       {func(o *Options) { o.Systems[0].Adapter = dir }, lora.ConfigFile},
 		"template":      {func(o *Options) { o.Template = "alpacca" }, `template "alpacca" is neither built in`},
-		"chat":          {func(o *Options) { o.SystemPrompt = "x" }, "a system prompt and a date are for the template chat, and demo is asked with alpaca"},
-		"chat template": {func(o *Options) { o.Template = "chat" }, "the model has no chat template"},
+		"chat":          {func(o *Options) { o.SystemPrompt = "x" }, "demo: a chat template, a system prompt and a date are for the template chat, and the prompts are made with alpaca"},
+		"chat template": {func(o *Options) { o.Template = "chat" }, "demo: the model has no chat template: name a file"},
 		"rows":          {func(o *Options) { o.Sources[0].Files = []string{"nowhere.jsonl"} }, "nowhere.jsonl"},
 		"bad row":       {with(questions(1, "test") + `{"instruction": "x"}` + "\n"), "rows.jsonl:2"},
 		"gold":          {with(rowLine("a", "b", "maybe", "named", "test", "7")), `example 1 (id "7"): the gold answer "maybe" is none of the labels`},

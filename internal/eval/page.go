@@ -49,12 +49,15 @@ type page struct {
 type taskView struct {
 	*Task
 	SplitText string
+	RowsText  string
 	Columns   []string
 	Table     [][]string // of each system, a cell for each column
 	Chart     chart
 	Papers    []string
-	Examples  []exampleView
-	Marks     bool // of a judge
+	// Comparisons are the task's, but for metrics that are the same as others by definition.
+	Comparisons []Comparison
+	Examples    []exampleView
+	Marks       bool // of a judge
 }
 
 // chart is a horizontal bar chart of the main metric or, where there are papers' figures, of the one that is computed as
@@ -148,7 +151,7 @@ const shownExamples = 40
 const shownText = 1200
 
 func (r *Results) taskView(t *Task) taskView {
-	v := taskView{Task: t, SplitText: t.splitText(), Columns: t.columns(), Chart: t.chart(), Marks: t.verdicts != nil}
+	v := taskView{Task: t, SplitText: t.splitText(), RowsText: t.rowsText(), Columns: t.columns(), Chart: t.chart(), Marks: t.verdicts != nil}
 	for i := range t.Scores {
 		var cells []string
 		for _, name := range v.Columns {
@@ -159,6 +162,15 @@ func (r *Results) taskView(t *Task) taskView {
 			cells = append(cells, cell)
 		}
 		v.Table = append(v.Table, cells)
+	}
+	for _, c := range t.Comparisons {
+		var twins []string
+		c.Tests = slices.DeleteFunc(slices.Clone(c.Tests), func(test Test) bool {
+			again := slices.Contains(twins, t.twin(test.Metric))
+			twins = append(twins, t.twin(test.Metric))
+			return again
+		})
+		v.Comparisons = append(v.Comparisons, c)
 	}
 	for i := range t.Published {
 		v.Papers = append(v.Papers, t.Published[i].text())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/regular"
+	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
 	"github.com/biolora/biolora/train/instruct"
@@ -57,7 +58,7 @@ func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, e
 	p := &prompter{template: t, tok: tok, system: r.SystemPrompt, shots: r.shotCount(x), set: x, now: r.Now}
 	if !t.Chat {
 		if r.ChatTemplate != "" || r.SystemPrompt != "" || !r.Now.Equal(Defaults().Now) {
-			return nil, fmt.Errorf("a chat template, a system prompt and a date are for the template chat, and %s is asked with %s", s.Name, t.Name)
+			return nil, fmt.Errorf("a chat template, a system prompt and a date are for the template chat, and the prompts are made with %s", t.Name)
 		}
 		return p, nil
 	}
@@ -67,10 +68,10 @@ func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, e
 	}
 	source, err := chatSource(r.ChatTemplate, tok)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+		return nil, err
 	}
 	if p.chat, err = chat.Parse(source); err != nil {
-		return nil, fmt.Errorf("%s: the chat template: %w", s.Name, err)
+		return nil, fmt.Errorf("the chat template: %w", err)
 	}
 	return p, nil
 }
@@ -96,12 +97,16 @@ func chatSource(name string, tok *tokenizer.Tokenizer) (string, error) {
 
 // text is the prompt of a row.
 func (p *prompter) text(ctx context.Context, r row) (string, error) {
-	shots := p.set.shotsFor(r, p.shots)
-	ask := func(r row) string { return p.template.Prompt(r.Instruction, r.Input) }
+	return p.render(ctx, p.set.shotsFor(r, p.shots), r.Row)
+}
+
+// render is the prompt of a row behind examples.
+func (p *prompter) render(ctx context.Context, shots []row, r rows.Row) (string, error) {
+	ask := func(r rows.Row) string { return p.template.Prompt(r.Instruction, r.Input) }
 	if p.chat == nil {
 		var b strings.Builder
 		for _, s := range shots {
-			b.WriteString(ask(s) + s.Output + between)
+			b.WriteString(ask(s.Row) + s.Output + between)
 		}
 		return b.String() + ask(r), nil
 	}
@@ -116,7 +121,7 @@ func (p *prompter) text(ctx context.Context, r row) (string, error) {
 		errs = append(errs, add("system", p.system))
 	}
 	for _, s := range shots {
-		errs = append(errs, add("user", ask(s)), add("assistant", s.Output))
+		errs = append(errs, add("user", ask(s.Row)), add("assistant", s.Output))
 	}
 	errs = append(errs, add("user", ask(r)))
 	if err := errors.Join(errs...); err != nil {
@@ -177,46 +182,91 @@ func (p *prompter) follow(prompt, text string, end bool) []int32 {
 type prompt struct {
 	text string
 	ids  []int32
-	// group is that of the rows with the same examples, and head what the ids of all of them begin with. It depends on
-	// the rows of the task, not on the batch, because what is computed apart may differ in its last bits.
-	group, head int
+	// heads are lengths of beginnings that other rows may have in common. They depend on the row and its examples alone,
+	// not on other rows, because what is computed apart may differ in its last bits.
+	heads []int
 }
 
-// minHead is the shortest beginning that is worth being computed apart, in tokens.
+// minHead is the shortest part of a prompt that is worth being computed apart, in tokens.
 const minHead = 8
 
 // all are the prompts of all rows.
 func (p *prompter) all(ctx context.Context) ([]prompt, error) {
 	list := make([]prompt, len(p.set.rows))
-	groups := map[string]int{}
-	var heads [][]int32
+	h := heads{prompter: p, known: map[string][]int32{}}
 	for i, row := range p.set.rows {
 		text, err := p.text(ctx, row)
 		if err != nil {
 			return nil, fmt.Errorf("row %s: %w", row.key, err)
 		}
-		var names []string
-		for _, s := range p.set.shotsFor(row, p.shots) {
-			names = append(names, s.key)
-		}
-		ids, key := p.tokens(text), fingerprint.Texts(names...)
+		ids := p.tokens(text)
 		if len(ids) == 0 {
 			return nil, fmt.Errorf("row %s: the prompt has no tokens", row.key)
 		}
-		group, ok := groups[key]
-		if !ok {
-			group = len(groups)
-			groups[key], heads = group, append(heads, ids[:len(ids)-1])
-		}
-		heads[group] = begin(heads[group], ids[:len(ids)-1])
-		list[i] = prompt{text: text, ids: ids, group: group}
-	}
-	for i := range list {
-		if n := len(heads[list[i].group]); n >= minHead {
-			list[i].head = n
+		list[i] = prompt{text: text, ids: ids}
+		if list[i].heads, err = h.of(ctx, row, ids); err != nil {
+			return nil, fmt.Errorf("row %s: %w", row.key, err)
 		}
 	}
 	return list, nil
+}
+
+// heads finds what prompts have in common.
+type heads struct {
+	*prompter
+	known map[string][]int32 // beginnings, by what they depend on
+}
+
+// of are the lengths of a prompt's heads: up to the instruction, with all examples, and up to the input.
+func (h *heads) of(ctx context.Context, r row, ids []int32) (lengths []int, err error) {
+	shots := h.set.shotsFor(r, h.shots)
+	depends := make([]string, 0, len(shots)+2)
+	for _, s := range shots {
+		depends = append(depends, s.key)
+	}
+	hasInput := h.template.Prompt("", r.Input) != h.template.Prompt("", "")
+	ask := func(instruction, word string) rows.Row {
+		if hasInput {
+			return rows.Row{Instruction: instruction, Input: word}
+		}
+		return rows.Row{Instruction: instruction}
+	}
+	common, err := h.common(ctx, append(depends, fmt.Sprint(hasInput)), shots, func(word string) rows.Row { return ask(word, word) })
+	if err != nil {
+		return nil, err
+	}
+	parts := [][]int32{common}
+	if hasInput {
+		if common, err = h.common(ctx, append(depends, "instruction", r.Instruction), shots, func(word string) rows.Row { return ask(r.Instruction, word) }); err != nil {
+			return nil, err
+		}
+		parts = append(parts, common)
+	}
+	before := 0
+	for _, part := range parts {
+		if n := len(begin(part, ids[:len(ids)-1])); n >= before+minHead {
+			lengths, before = append(lengths, n), n
+		}
+	}
+	return lengths, nil
+}
+
+// common is what prompts begin with whatever the word in them is. It is found once for all that it depends on.
+func (h *heads) common(ctx context.Context, depends []string, shots []row, ask func(word string) rows.Row) ([]int32, error) {
+	key := fingerprint.Texts(depends...)
+	if ids, ok := h.known[key]; ok {
+		return ids, nil
+	}
+	var two [2][]int32
+	for i, word := range []string{"Q", "("} {
+		text, err := h.render(ctx, shots, ask(word))
+		if err != nil {
+			return nil, err
+		}
+		two[i] = h.tokens(text)
+	}
+	h.known[key] = begin(two[0], two[1])
+	return h.known[key], nil
 }
 
 // begin is what two lists have in common at their beginning.

@@ -99,6 +99,7 @@ type Task struct {
 	Split        string         `json:"split"` // train, dev, test, mixed, or empty where the rows do not say it
 	Splits       map[string]int `json:"splits"`
 	Rows         int            `json:"rows"`
+	Sample       *Sample        `json:"sample,omitempty"` // nil: all rows
 	Files        []File         `json:"files"`
 	MaxNewTokens int            `json:"max_new_tokens,omitempty"`
 	Template     string         `json:"template,omitempty"` // the task's own, for systems that have none
@@ -117,6 +118,13 @@ type Task struct {
 	examples [][]metrics.ExampleScore
 	verdicts [][]judge.Verdict // of each system; nil where nobody judges
 	papers   bool              // see set.papers
+}
+
+// Sample says how the rows of a task were chosen from more; see Options.Limit.
+type Sample struct {
+	Of      int    `json:"of"`
+	Seed    uint64 `json:"seed"`
+	ByLabel bool   `json:"by_label"` // each label has its share
 }
 
 // Score is how a system did on a task.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
 	"github.com/biolora/biolora/internal/eval/metrics"
 	"github.com/biolora/biolora/internal/eval/published"
-	"github.com/biolora/biolora/model"
 )
 
 // score makes results of the answers.
@@ -27,35 +27,7 @@ func (r *run) score(ctx context.Context) (*Results, error) {
 		res.Warnings = append(res.Warnings, r.warn(x)...)
 	}
 	res.Judge = r.judgeInfo(res.Tasks)
-	for _, s := range r.Systems {
-		long, err := r.tooLong(s)
-		if err != nil {
-			return nil, err
-		}
-		res.Warnings = append(res.Warnings, long...)
-	}
 	return res, nil
-}
-
-// tooLong says how often prompt and answer had more tokens than the model was made for.
-func (r *run) tooLong(s System) ([]string, error) {
-	config, _, err := model.ReadConfig(s.Model)
-	if err != nil {
-		return nil, err
-	}
-	n, all := 0, 0
-	for _, answers := range r.answers[s.Name] {
-		all += len(answers)
-		for _, a := range answers {
-			if a.Prompt+a.Tokens > config.MaxPositionEmbeddings {
-				n++
-			}
-		}
-	}
-	if n == 0 {
-		return nil, nil
-	}
-	return []string{fmt.Sprintf("%s: %d of %d prompts and answers have more tokens than the %d positions that the model was made for", s.Name, n, all, config.MaxPositionEmbeddings)}, nil
 }
 
 // warn says what a reader of a task's figures must know.
@@ -68,6 +40,27 @@ func (r *run) warn(x *set) (list []string) {
 		say("the rows do not say their split")
 	case "train":
 		say("the rows are of the split train: a model may have seen them")
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.unknown)) {
+		say("%d rows of the files are of the split %q, which is none of train, dev (or validation) and test", x.unknown[name], name)
+	}
+	if x.of > 0 {
+		how := "chosen"
+		if x.byLabel {
+			how = "chosen label by label"
+		}
+		say("%d of %d rows, %s with seed %d", len(x.rows), x.of, how, r.Seed)
+	}
+	for _, system := range r.systems {
+		n := 0
+		for _, a := range r.answers[system][x] {
+			if a.Finish == tooLong {
+				n++
+			}
+		}
+		if n > 0 {
+			say("%d of the %d prompts are longer than %s has positions: they were not asked, and count as invalid", n, len(x.rows), system)
+		}
 	}
 	if x.other > 0 {
 		say("the rows say that they are of another task")
@@ -88,6 +81,9 @@ func (r *run) scoreSet(ctx context.Context, x *set) (Task, error) {
 	t := Task{Name: x.Task.Name, Title: x.Task.Title, Category: x.Task.Category, Parser: x.Task.Parser, BuiltIn: x.BuiltIn,
 		Metrics: x.Task.Metrics,
 		Split:   x.split(), Splits: x.splits, Rows: len(x.rows), Files: x.files, rows: x.rows}
+	if x.of > 0 {
+		t.Sample = &Sample{x.of, r.Seed, x.byLabel}
+	}
 	if len(r.Predictions) == 0 {
 		t.Shots, t.ShotFiles, t.MaxNewTokens, t.Template = r.shotCount(x), x.shotFiles, r.newTokens(x), x.Task.Template
 	}
@@ -208,11 +204,14 @@ func (r *run) summary(x *set, answers []Answer, scored *metrics.Result) (Score, 
 	return s, err
 }
 
-// perplexity is that of the gold outputs, where the answers have their likelihood.
+// perplexity is that of the gold outputs of the rows that were asked, where the answers have their likelihood.
 func (r *run) perplexity(answers []Answer) (*Metric, error) {
 	var nll []float64
 	var tokens []int
 	for _, a := range answers {
+		if a.Finish == tooLong {
+			continue
+		}
 		if a.Gold == nil {
 			return nil, nil
 		}
@@ -220,6 +219,9 @@ func (r *run) perplexity(answers []Answer) (*Metric, error) {
 			return nil, fmt.Errorf("the likelihood of the gold output of %s is that of %d tokens", a.ID, a.Gold.Tokens)
 		}
 		nll, tokens = append(nll, -a.Gold.LogLikelihood), append(tokens, a.Gold.Tokens)
+	}
+	if len(nll) == 0 {
+		return nil, nil
 	}
 	p, err := metrics.Perplexity(nll, tokens, r.Bootstrap)
 	if err != nil {
@@ -229,12 +231,20 @@ func (r *run) perplexity(answers []Answer) (*Metric, error) {
 	return &m, nil
 }
 
-// choices are the accuracies of the most likely option: by its likelihood, that of each token, and of each byte.
+// choices are the accuracies of the most likely option: by its likelihood, that of each token, and of each byte. A row that
+// was not asked is wrong.
 func (r *run) choices(x *set, answers []Answer) (list []Metric, err error) {
+	asked := 0
 	for _, a := range answers {
-		if len(a.Options) == 0 {
+		if a.Finish == tooLong {
+			continue
+		}
+		if asked++; len(a.Options) == 0 {
 			return nil, nil
 		}
+	}
+	if asked == 0 {
+		return nil, nil
 	}
 	gold, err := goldOptions(x)
 	if err != nil {
@@ -251,6 +261,9 @@ func (r *run) choices(x *set, answers []Answer) (list []Metric, err error) {
 		right := make([]float64, len(answers))
 		sum := 0.0
 		for i, a := range answers {
+			if a.Finish == tooLong {
+				continue
+			}
 			if len(a.Options) <= gold[i] {
 				return nil, fmt.Errorf("row %s has likelihoods of %d options, and the %d. is right", a.ID, len(a.Options), gold[i]+1)
 			}
@@ -354,9 +367,11 @@ func errorKinds(r *metrics.Result, answers []Answer) (list []ErrorKind) {
 
 func errorKind(kind metrics.Kind, s metrics.ExampleScore, a Answer) string {
 	switch {
+	case a.Finish == tooLong:
+		return "not asked: the prompt is too long"
 	case !s.Valid && a.Answer == "":
 		return "no answer"
-	case !s.Valid && a.Finish == "length":
+	case !s.Valid && a.Finish == cut:
 		return "cannot be read, and was cut at the most tokens"
 	case !s.Valid:
 		return "cannot be read"

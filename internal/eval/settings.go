@@ -33,7 +33,6 @@ type settings struct {
 	TopK          int                       `json:"top_k"`
 	TopP          float64                   `json:"top_p"`
 	Seed          uint64                    `json:"seed"`
-	BatchSize     int                       `json:"batch_size"`
 	Likelihood    bool                      `json:"likelihood"`
 	Perplexity    bool                      `json:"perplexity"`
 	Compute       string                    `json:"compute"`
@@ -65,7 +64,7 @@ type taskSettings struct {
 }
 
 // settingsVersion changes when the same settings give other prompts or answers.
-const settingsVersion = 1
+const settingsVersion = 2
 
 // state is run.json.
 type state struct {
@@ -78,7 +77,7 @@ type state struct {
 func (r *run) resolve() (*settings, error) {
 	s := &settings{
 		Version: settingsVersion, SystemPrompt: r.SystemPrompt, Now: r.Now.Format(time.RFC3339), Beams: r.Beams, LengthPenalty: r.LengthPenalty, Temperature: r.Temperature,
-		TopK: r.TopK, TopP: r.TopP, Seed: r.Seed, BatchSize: r.BatchSize, Likelihood: r.Likelihood, Perplexity: r.Perplexity,
+		TopK: r.TopK, TopP: r.TopP, Seed: r.Seed, Likelihood: r.Likelihood, Perplexity: r.Perplexity,
 		Compute: r.Model.Compute, paths: map[string]systemLocation{},
 	}
 	var errs []error

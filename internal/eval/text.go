@@ -11,7 +11,7 @@ import (
 )
 
 // columns are the metrics of a task's table: the main one first, the task's others, what is computed as the papers' figures
-// are, and what is not made of answers.
+// are, and what is not made of answers. Of those that are the same by definition one is shown.
 func (t *Task) columns() []string {
 	names := append([]string{t.Main}, t.Metrics...)
 	for _, p := range t.Published {
@@ -21,13 +21,33 @@ func (t *Task) columns() []string {
 		names = append(names, m.Name)
 	}
 	names = append(names, "perplexity")
-	var shown []string
+	var shown, twins []string
 	for _, name := range names {
-		if _, ok := t.Scores[0].Metric(name); ok && !slices.Contains(shown, name) {
-			shown = append(shown, name)
+		if _, ok := t.Scores[0].Metric(name); ok && !slices.Contains(twins, t.twin(name)) {
+			shown, twins = append(shown, name), append(twins, t.twin(name))
 		}
 	}
 	return shown
+}
+
+// twin is the metric that a metric is the same as by its definition, on such a task: an invalid answer is a wrong label, and
+// a mean over one type of entity is that type's. Other names are their own.
+func (t *Task) twin(name string) string {
+	switch {
+	case t.Parser == "label" && name == "micro_f1":
+		return "accuracy"
+	case t.Parser == "tags" && len(t.Scores[0].Classes) == 1:
+		return strings.Replace(name, "macro_f1", "f1", 1)
+	}
+	return name
+}
+
+// rowsText is how many rows there are, and of how many.
+func (t *Task) rowsText() string {
+	if t.Sample == nil {
+		return fmt.Sprintf("%d rows", t.Rows)
+	}
+	return fmt.Sprintf("%d of %d rows, seed %d", t.Rows, t.Sample.Of, t.Sample.Seed)
 }
 
 // splitText is how a split is shown.
@@ -69,7 +89,7 @@ func (t Test) rows() string {
 func (r *Results) Text(w io.Writer) error {
 	for i := range r.Tasks {
 		t := &r.Tasks[i]
-		fmt.Fprintf(w, "%s (%s), %s, %d rows, %.0f %% intervals\n", t.Name, t.Category, t.splitText(), t.Rows, 100*r.Intervals.Level)
+		fmt.Fprintf(w, "%s (%s), %s, %s, %.0f %% intervals\n", t.Name, t.Category, t.splitText(), t.rowsText(), 100*r.Intervals.Level)
 		tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		columns := t.columns()
 		fmt.Fprintf(tab, "  system\t%s\tinvalid\n", strings.Join(columns, "\t"))

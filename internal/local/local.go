@@ -199,11 +199,11 @@ func (m *Model) Weigh(ctx context.Context, questions, options []string) ([]Likel
 	if len(list) == 0 {
 		return all, nil
 	}
-	head := split(list)
-	if err := m.reserve(len(head), list); err != nil {
+	head := common(list)
+	if err := m.reserve(head, list); err != nil {
 		return nil, err
 	}
-	found, err := m.model.Likelihoods(ctx, head, list)
+	found, err := m.model.Likelihoods(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -222,8 +222,8 @@ func longest(all [][]int32) (n int) {
 	return n
 }
 
-// split takes what all prompts begin with off them. Each keeps a token at least.
-func split(list []model.Question) (head []int32) {
+// common finds how many tokens all prompts begin with, and has them computed once. Each keeps a token at least.
+func common(list []model.Question) int {
 	n := len(list[0].Prompt) - 1
 	for _, q := range list {
 		same := 0
@@ -232,19 +232,20 @@ func split(list []model.Question) (head []int32) {
 		}
 		n = same
 	}
-	head = list[0].Prompt[:n]
 	for i := range list {
-		list[i].Prompt = list[i].Prompt[n:]
+		if n > 0 {
+			list[i].Heads = []int{n}
+		}
 	}
-	return head
+	return n
 }
 
 // reserve plans the memory of the questions, all of them at once at most, and fails where there is not enough.
 func (m *Model) reserve(head int, list []model.Question) error {
 	need := model.Load{Rows: head}
 	for _, q := range list {
-		keys := head + len(q.Prompt)
-		need.Rows += len(q.Prompt)
+		keys := len(q.Prompt)
+		need.Rows += keys - head
 		need.Selected++
 		for _, o := range q.Options {
 			need.Rows += len(o) - 1

@@ -42,6 +42,15 @@ func (c *cache) at(i, n int) *slot {
 	return s
 }
 
+// Reserve gives slot i room for n positions, and for no more where it has none yet.
+func (c *cache) Reserve(i, n int) {
+	if s := c.at(i, 0); len(s.v) < n*c.cols {
+		grown := floats(n * c.cols)
+		copy(grown, s.v[:s.n*c.cols])
+		s.v = grown
+	}
+}
+
 // held returns slot i, which must hold n positions.
 func (c *cache) held(i, n int) *slot {
 	s := c.at(i, 0)

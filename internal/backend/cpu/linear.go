@@ -9,6 +9,10 @@ import (
 	"github.com/biolora/biolora/internal/backend/profile"
 )
 
+// FewRows is the number of rows up to which an operation's results may have other last bits than among more rows: above
+// it a row's results do not depend on the rows beside it.
+const FewRows = gemm.FewRows
+
 // Linear writes y = [ls[0](x) | ls[1](x) | ...] (+ add); without y only h.
 func (be *Backend) Linear(y, h, x, add backend.Buffer, ls []*backend.Linear, b *backend.Batch) {
 	be.linear(mat(y), mat(h), mat(x), mat(add), ls, b, nil)
@@ -80,7 +84,7 @@ func (be *Backend) branch(y, h, x *Buffer, l *backend.Linear, col, rank int, b *
 	r, low := l.R(), h.v[rank:]
 	in := be.dropped(l, x, b, rows)
 	// [T, In] x [In, R] -> [T, R]
-	if be.rounded && in == x && y != nil && x.rows > gemm.FewRows { // x is packed, and the bits are those of Gemm
+	if be.rounded && in == x && y != nil && x.rows > FewRows { // x is packed, and the bits are those of Gemm
 		be.engine.Forward(low, h.ld, &be.packed, param(l.A).matrix, nil, 0)
 	} else {
 		be.engine.Gemm(low, h.ld, x.rows, r, l.In, 1, rowMajor(in.v, in.ld), columnMajor(param(l.A).value, l.In), false)

@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/backend"
-	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
 )
@@ -38,7 +37,7 @@ func TestBuffer(t *testing.T) {
 			}
 			b.Write(in)
 			b.Read(out)
-			if !backendtest.SameBits(in, out) {
+			if !sameBits(in, out) {
 				t.Errorf("%d columns: what is read is not what was written", cols)
 			}
 			held := b.Bytes()
