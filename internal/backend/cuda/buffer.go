@@ -52,12 +52,16 @@ func (b *Buffer) Bytes() int64       { return b.mem.bytes }
 
 // Resize sets the number of rows.
 func (b *Buffer) Resize(rows int) {
+	b.rows = rows
 	n := int64(rows) * int64(b.ld) * elementBytes(b.half)
-	if n > b.mem.bytes {
+	switch {
+	case n > b.mem.bytes:
 		defer b.be.enter()()
 		b.be.grow(&b.mem, n)
+	case b.be.poison && n > 0:
+		defer b.be.enter()()
+		check(b.be.ctx.Set(b.mem.at, 0xff, n, b.be.stream))
 	}
-	b.rows = rows
 }
 
 // at is the address of column col of the first row.

@@ -48,6 +48,7 @@ type Backend struct {
 	batches   batches
 	optimiser optimiser
 	held      int64 // bytes allocated on the device
+	poison    bool  // new memory and resized buffers are NaN: tests see what an operation forgets to write
 }
 
 // New opens a card. An error that is driver.ErrUnavailable says that there is none that can be used.
@@ -173,6 +174,9 @@ func (be *Backend) grow(m *memory, n int64) {
 	check(err)
 	m.at, m.bytes = at, n
 	be.held += n
+	if be.poison {
+		check(be.ctx.Set(at, 0xff, n, be.stream))
+	}
 }
 
 // release frees m when the card is past all that uses it.

@@ -18,11 +18,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// emulated opens the emulated device.
-func emulated(t testing.TB, compute string) *Backend {
+// emulatedDriver is the path of the emulated device's driver.
+func emulatedDriver(t testing.TB) string {
 	t.Helper()
 	if !driver.Built {
 		t.Skip("no CUDA in this build")
+	}
+	if path := os.Getenv(driverVariable); path != "" {
+		return path
 	}
 	path, err := emu.Driver()
 	if errors.Is(err, emu.ErrNoCompiler) {
@@ -31,7 +34,13 @@ func emulated(t testing.TB, compute string) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	be, err := New(Options{Compute: compute, Driver: path, CublasLt: NoCublasLt})
+	return path
+}
+
+// emulated opens the emulated device.
+func emulated(t testing.TB, compute string) *Backend {
+	t.Helper()
+	be, err := New(Options{Compute: compute, Driver: emulatedDriver(t), CublasLt: NoCublasLt})
 	if err != nil {
 		t.Fatal(err)
 	}

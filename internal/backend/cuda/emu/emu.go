@@ -4,11 +4,8 @@ package emu
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 )
 
@@ -17,52 +14,34 @@ var ErrNoCompiler = errors.New("no C++ compiler (g++ or clang++)")
 
 var built struct {
 	sync.Once
-	path string
-	err  error
+	builder *builder
+	path    string
+	err     error
 }
 
 // Driver compiles the driver with all kernels, once a process, and returns its path, which driver.Open takes. The file
 // lies in the system's directory for temporary files; remove it with Remove.
 func Driver() (path string, err error) {
-	built.Do(func() { built.path, built.err = build() })
+	built.Do(func() {
+		if built.builder, built.err = newBuilder(); built.err == nil {
+			built.path = filepath.Join(built.builder.out, "libcuda-emulated.so")
+			built.err = built.builder.link(built.path, built.builder.objects)
+		}
+	})
 	return built.path, built.err
 }
 
-// Remove removes what Driver made. An open driver goes on working.
+// Remove removes what Driver and Variant made. An open driver goes on working.
 func Remove() {
-	if built.path != "" {
-		os.RemoveAll(filepath.Dir(built.path))
+	if built.builder != nil {
+		os.RemoveAll(built.builder.out)
 	}
 }
 
-func build() (string, error) {
-	compiler := ""
-	for _, name := range []string{"g++", "clang++"} {
-		if p, err := exec.LookPath(name); err == nil {
-			compiler = p
-			break
-		}
-	}
-	if compiler == "" {
-		return "", ErrNoCompiler
-	}
-	_, here, _, _ := runtime.Caller(0)
-	dir := filepath.Dir(here)
-	kernels, err := filepath.Glob(filepath.Join(filepath.Dir(dir), "*.cu"))
-	if err != nil || len(kernels) == 0 {
-		return "", fmt.Errorf("no kernels beside %s: %v", dir, err)
-	}
-	out, err := os.MkdirTemp("", "biolora-emu")
-	if err != nil {
+// Variant is Driver with another text in place of one of the kernels' files, e.g. "norm.cu".
+func Variant(file, text string) (path string, err error) {
+	if _, err := Driver(); err != nil {
 		return "", err
 	}
-	lib := filepath.Join(out, "libcuda-emulated.so")
-	args := []string{"-std=c++17", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-DCU_EMU", "-shared", "-fPIC", "-o", lib, "-x", "c++"}
-	args = append(args, kernels...)
-	args = append(args, filepath.Join(dir, "cpp", "emu.cc"), filepath.Join(dir, "cpp", "driver.cc"))
-	if text, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
-		os.RemoveAll(out)
-		return "", fmt.Errorf("%s: %w\n%s", compiler, err, text)
-	}
-	return lib, nil
+	return built.builder.variant(file, text)
 }

@@ -1,0 +1,101 @@
+package cuda
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/biolora/biolora/internal/backend/cuda/emu"
+)
+
+// fault is a mistake in a kernel that a test must find: in file, from is replaced by to (it occurs once), and test, as
+// go test -run takes it, must fail then. Of kernel NAME both NAME_f32 and NAME_bf16 are meant where there are both.
+type fault struct{ file, kernel, from, to, test string }
+
+// faults are those of all files; each file of tests that has some adds them in its init.
+var faults []fault
+
+func init() { faults = append(append(faults, normFaults...), elementwiseFaults...) }
+
+var normFaults = []fault{
+	{"norm.cu", "rms_norm", "squares = fma(x[i], x[i], squares)", "squares = fma(x[i], x[i], x[i])", "TestRMSNorm"},
+}
+
+var elementwiseFaults = []fault{
+	{"elementwise.cu", "round_bf16", "pack_bf16(q.z, q.w)", "pack_bf16(q.w, q.z)", "TestParam"},
+	{"elementwise.cu", "round_bf16", "if (i >= a.n) return;", "if (i + 8 >= a.n) return;", "TestParam"},
+}
+
+// driverVariable names the emulated driver that a test is to use, in a process that this one starts.
+const driverVariable = "BIOLORA_TEST_EMULATED_DRIVER"
+
+// TestFaults: for each kernel there is a test that fails when the kernel is wrong.
+func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: every fault is a driver of its own to compile and a test to run on it")
+	}
+	if os.Getenv(driverVariable) != "" {
+		t.Skip("this is such a run")
+	}
+	emulated(t, "f32")
+	everyKernelHasOne(t)
+	free := make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	for _, f := range faults {
+		wg.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			if err := f.found(); err != nil {
+				t.Errorf("%s: %q for %q: %v", f.file, f.to, f.from, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func everyKernelHasOne(t *testing.T) {
+	has := map[string]bool{}
+	for _, f := range faults {
+		has[f.kernel] = true
+	}
+	for _, name := range kernelNames {
+		family := strings.TrimSuffix(strings.TrimSuffix(name, "_f32"), "_bf16")
+		if !has[name] && !has[family] {
+			t.Logf("no fault is planted in kernel %s", name)
+		}
+	}
+}
+
+// found makes the fault and returns an error if the test passes all the same.
+func (f *fault) found() error {
+	source, err := os.ReadFile(f.file)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(source), f.from); n != 1 {
+		return errors.New("it is there " + strings.Repeat("more than ", min(n, 1)) + "0 times")
+	}
+	driver, err := emu.Variant(filepath.Base(f.file), strings.Replace(string(source), f.from, f.to, 1))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(driver)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // threads may wait for ever
+	defer cancel()
+	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+strings.ReplaceAll(f.test, "/", "$/^")+"$", "-test.failfast", "-test.v")
+	c.Env = append(os.Environ(), driverVariable+"="+driver)
+	out, err := c.CombinedOutput()
+	switch {
+	case err == nil:
+		return errors.New(f.test + " passes")
+	case !strings.Contains(string(out), "=== RUN"):
+		return errors.New("no test ran:\n" + string(out))
+	}
+	return nil
+}
