@@ -207,13 +207,13 @@ func (t *Task) compareMarks(c *Comparison, i int, b metrics.Bootstrap) error {
 	return nil
 }
 
-// warnJudge says what a reader of a task's marks must know.
-func (r *run) warnJudge(x *set) (list []string) {
+// warnJudge says what a reader of a task's marks must know. main is the metric that stands first.
+func (r *run) warnJudge(x *set, main string) (list []string) {
 	if !x.wantsJudge() {
 		return nil
 	}
 	if r.judged == nil {
-		return []string{x.Task.Name + ": not judged: the task asks for the marks of a judge, and there is none; other metrics stand for them"}
+		return []string{fmt.Sprintf("%s: not judged: the task asks for the marks of a judge, and there is none; %s stands first", x.Task.Name, main)}
 	}
 	for _, system := range r.systems {
 		n := 0

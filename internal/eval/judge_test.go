@@ -168,7 +168,7 @@ func TestJudgeLater(t *testing.T) {
 	o := base(t)
 	o.Systems = []System{{Name: "demo", Model: dir}}
 	res := mustRun(t, o)
-	if res.Judge != nil || res.Tasks[1].Main != "rougeL" || !strings.Contains(strings.Join(res.Warnings, "\n"), "notes: not judged: ") {
+	if res.Judge != nil || res.Tasks[1].Main != "rougeL" || !strings.Contains(strings.Join(res.Warnings, "\n"), "notes: not judged: the task asks for the marks of a judge, and there is none; rougeL stands first") {
 		t.Errorf("%+v", res)
 	}
 	before := read(t, o, predictionsFile)

@@ -24,14 +24,14 @@ func (r *run) score(ctx context.Context) (*Results, error) {
 			return nil, fmt.Errorf("task %s: %w", x.Task.Name, err)
 		}
 		res.Tasks = append(res.Tasks, t)
-		res.Warnings = append(res.Warnings, r.warn(x)...)
+		res.Warnings = append(res.Warnings, r.warn(x, t.Main)...)
 	}
 	res.Judge = r.judgeInfo(res.Tasks)
 	return res, nil
 }
 
 // warn says what a reader of a task's figures must know.
-func (r *run) warn(x *set) (list []string) {
+func (r *run) warn(x *set, main string) (list []string) {
 	say := func(format string, a ...any) { list = append(list, x.Task.Name+": "+fmt.Sprintf(format, a...)) }
 	switch split := x.split(); split {
 	case "mixed":
@@ -65,7 +65,7 @@ func (r *run) warn(x *set) (list []string) {
 	if x.other > 0 {
 		say("the rows say that they are of another task")
 	}
-	return append(list, r.warnJudge(x)...)
+	return append(list, r.warnJudge(x, main)...)
 }
 
 // spec is how a task's answers are scored.
