@@ -80,6 +80,7 @@ func (m *Model) prepare(p *prepared, b *Batch) error {
 		p.dropout = backend.Dropout{Seed: b.Dropout.Seed, Epoch: b.Dropout.Epoch, Samples: b.Dropout.Samples}
 		d.Dropout = &p.dropout
 	}
+	d.Changed()
 	return nil
 }
 

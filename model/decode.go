@@ -432,6 +432,7 @@ func (g *generator) run(group []*sequence) error {
 		g.segment([]int32{0}, backend.Segment{Prefix: -1, Slot: -1}, 0)
 	}
 	g.m.rotary(&g.prep)
+	d.Changed()
 	g.logits = grow(g.logits, len(d.Rows)*g.m.cfg.VocabSize)
 	if err := g.m.runLogits(d, g.logits); err != nil {
 		return err

@@ -337,6 +337,7 @@ func (m *Model) Logits(ctx context.Context, b *Batch, rows []int32) ([]float32, 
 	}
 	p.batch.Rows = append(p.batch.Rows[:0], rows...)
 	p.batch.Targets = p.batch.Targets[:0]
+	p.batch.Changed()
 	out := make([]float32, len(rows)*m.cfg.VocabSize)
 	return out, m.runLogits(&p.batch, out)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/matrix"
 )
 
 // bench is an endpoint that gives each answer a mark of its own, or none; at the stop-th request it calls stopping and says
@@ -151,5 +153,69 @@ func TestJudgeUsage(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(out, eval.ResultsFile)); err == nil {
 			t.Errorf("%v: there are results", c.args)
 		}
+	}
+}
+
+// A study with a judge: its marks are the metric, the same answers of base and cells are one question, a study that is
+// repeated asks nobody, and one without the judge says so.
+func TestMatrixJudge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: short runs are those of the race detector, under which training takes long")
+	}
+	b, _, _ := judgedTask(t, 1)
+	plain := string(contents(t, gridOf(t, 2)))
+	for _, path := range regexp.MustCompile(`task: (\S+yaml)`).FindAllStringSubmatch(plain, -1) {
+		yaml := strings.Replace(string(contents(t, path[1])), "[rougeL]", "[judge, rougeL]", 1)
+		if err := os.WriteFile(path[1], []byte(yaml), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	grid := write(t, "grid.yaml", plain+"judge: {model: gpt-x, key_env: TEST_KEY, concurrency: 2, timeout: 1m}\n")
+	out := filepath.Join(t.TempDir(), "out")
+	first := must(t, "matrix", "--grid", grid, "--out", out)
+	for _, want := range []string{"QA (judge)", "IE (judge)", "judge: gpt-x, rubric built-in ("} {
+		if !strings.Contains(first, want) {
+			t.Errorf("no %q in\n%s", want, first)
+		}
+	}
+	calls := b.calls.Load()
+	want := contents(t, filepath.Join(out, matrix.ResultsFile))
+	if bytes.Contains(want, []byte("TEST_KEY")) || !bytes.Contains(want, []byte(`"metric": "judge"`)) {
+		t.Errorf("%s", want)
+	}
+	for _, more := range [][]string{nil, {"--judge-replay"}} {
+		for _, done := range []string{"all", "QA"} { // the marks are taken anew
+			if err := os.Remove(filepath.Join(out, "cells", "demo", done, "seed-1", "cell.json")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(t, append([]string{"matrix", "--grid", grid, "--out", out}, more...)...)
+		if b.calls.Load() != calls || !bytes.Equal(want, contents(t, filepath.Join(out, matrix.ResultsFile))) {
+			t.Errorf("%v: %d calls more, or other results", more, b.calls.Load()-calls)
+		}
+	}
+
+	without := write(t, "grid.yaml", plain)
+	if got := must(t, "matrix", "--grid", without, "--out", out); !strings.Contains(got, "QA (rougeL)") || !strings.Contains(got, "note: answers-qa: not judged: ") {
+		t.Errorf("%s", got)
+	}
+	for text, want := range map[string]string{
+		"judge: {key_env: X}\n":                    "judge: which model?",
+		"judge: {model: gpt-x, rubric: nowhere}\n": "nowhere",
+		"judge: {model: gpt-y}\n":                  `this run's is "gpt-y" with`,
+		"judge: {model: gpt-x, attempts: 0}\n":     "0 attempts",
+	} {
+		code, _, stderr := execute("matrix", "--grid", write(t, "grid.yaml", plain+text), "--out", out)
+		if code == cli.Done || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit status %d, %s", text, code, stderr)
+		}
+	}
+	code, _, stderr := execute("matrix", "--grid", without, "--out", out, "--judge-replay")
+	if code != cli.Usage || !strings.Contains(stderr, "the grid names no judge") {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+	nobody := write(t, "grid.yaml", string(contents(t, gridOf(t, 2)))+"judge: {model: gpt-x}\n")
+	if code, _, stderr := execute("matrix", "--grid", nobody, "--out", out); code != cli.Failed || !strings.Contains(stderr, "judge: no task has judge among its metrics") {
+		t.Errorf("exit status %d, %s", code, stderr)
 	}
 }

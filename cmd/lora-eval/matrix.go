@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/matrix"
 	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/internal/visible"
@@ -18,6 +19,7 @@ type study struct {
 	Out       string `required:"" placeholder:"DIR" help:"Directory of the cells, matrix.json and matrix.html. A study that was stopped goes on there."`
 	DryRun    bool   `name:"dry-run" help:"List the cells and how many rows each trains on, and do nothing."`
 	KeepGoing bool   `name:"keep-going" help:"Go on with the next cell where one fails."`
+	Replay    bool   `name:"judge-replay" help:"Take the judge's marks from judge.journal in the directory, without asking anybody."`
 	Threads   int    `placeholder:"N" help:"Threads. Without it: one for each CPU."`
 	CacheDir  string `name:"cache-dir" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
 }
@@ -44,12 +46,15 @@ func (study) Help() string {
     - {task: pubmedqa, rows: pubmedqa.jsonl, split: test}
     - {task: falls.yaml, rows: [a.jsonl, b.jsonl], limit: 200}
   eval: {batch_size: 8, beams: 1}
+  judge: {model: gpt-4o}           # of tasks with the metric judge; may be left out: then their next metric stands for it
 
 Paths are relative to the working directory. subsets: standard is all, QA, IE, GEN, their pairs, and all but one category, as far
 as the data has them; of several with the same rows, one. A count of rows is chosen by the seed. train has lora_r, lora_alpha, lora_dropout,
 use_rslora, target_modules, learning_rate, lr_scheduler_type, warmup_steps, warmup_ratio, weight_decay, max_grad_norm,
 per_device_train_batch_size, gradient_accumulation_steps, num_train_epochs, max_steps, max_seq_length, train_on_inputs, group_by_prefix,
-compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens and stop.
+compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens and stop. judge has model, rubric, base_url,
+key_env, no_temperature, max_tokens, max_completion_tokens, concurrency, requests_per_minute, tokens_per_minute, timeout and attempts,
+which are what the flags --judge-... of lora-eval run are.
 
 A study that was stopped, or killed, goes on when the same command is given again: cells that are done are not done again, one that
 was trained in part begins anew. Bases, subsets, seeds and tasks may be added to a grid.
@@ -76,12 +81,16 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	if err != nil {
 		return err
 	}
+	bench, err := c.judge(grid.Judge)
+	if err != nil {
+		return err
+	}
 	if c.DryRun {
 		return c.list(s, plan)
 	}
 	p := &studyProgress{progress: progress{w: s.Err, style: report.StyleOf(s.Err)}, start: time.Now()}
 	res, err := matrix.Run(ctx, plan, matrix.Options{
-		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Progress: p.tell, Converting: p.converting,
+		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting,
 	})
 	p.end()
 	if ctx.Err() != nil {
@@ -95,6 +104,31 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	fmt.Fprintf(s.Out, "results in %s, heat map in %s\n", filepath.Join(c.Out, matrix.ResultsFile), filepath.Join(c.Out, matrix.ReportFile))
 	return err
+}
+
+// judge are the options of a grid's judge; nil: it has none.
+func (c *study) judge(g *matrix.Judge) (*judge.Options, error) {
+	if g == nil {
+		if c.Replay {
+			return nil, cli.Usagef("--judge-replay: the grid names no judge")
+		}
+		return nil, nil
+	}
+	flags := judging{Judge: g.Model, Rubric: g.Rubric, Replay: c.Replay}
+	if !c.Replay {
+		flags.BaseURL, flags.KeyEnv, flags.NoTemperature = g.BaseURL, g.KeyEnv, g.NoTemperature
+		flags.MaxTokens, flags.MaxCompletionTokens = g.MaxTokens, g.MaxCompletionTokens
+		flags.Concurrency, flags.RequestsPerMinute, flags.TokensPerMinute = g.Concurrency, g.RequestsPerMinute, g.TokensPerMinute
+		flags.Timeout, flags.Attempts = g.Timeout, g.Attempts
+	}
+	o, err := flags.judge()
+	if err != nil {
+		return nil, fmt.Errorf("%s: judge: %w", c.Grid, err)
+	}
+	if o.Rubric.Text == "" {
+		o.Rubric = judge.BuiltIn()
+	}
+	return o, nil
 }
 
 // list says what there is to do.

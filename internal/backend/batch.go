@@ -1,5 +1,7 @@
 package backend
 
+import "sync/atomic"
+
 // Batch is the rows of a micro-batch, all sequences one after another.
 type Batch struct {
 	Tokens    []int32
@@ -14,9 +16,14 @@ type Batch struct {
 	Dropout *Dropout // nil: none (evaluation, or no dropout)
 
 	// Serial is another one for each content a batch ever has, so that a device keeps what it copied of it from operation
-	// to operation; 0: unknown, it is copied for each.
+	// to operation; 0: unknown, it is copied for each. Changed sets it.
 	Serial uint64
 }
+
+var serials atomic.Uint64
+
+// Changed gives the batch a serial that none has had: its contents are new.
+func (b *Batch) Changed() { b.Serial = serials.Add(1) }
 
 // Segment is a run of rows that are consecutive positions of one sequence.
 //

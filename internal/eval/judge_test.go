@@ -250,7 +250,7 @@ func TestUnjudged(t *testing.T) {
 	if err := res.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(text.String(), "– [–, –]") || !strings.Contains(text.String(), "mean mark 4.50 after –, –") || res.Tasks[0].Comparisons[0].Tests[0].Metric == MarkMetric {
+	if !strings.Contains(text.String(), "- [-, -]") || !strings.Contains(text.String(), "mean mark 4.50 after -, -") || res.Tasks[0].Comparisons[0].Tests[0].Metric == MarkMetric {
 		t.Errorf("%s", &text)
 	}
 	if !bytes.Contains(read(t, o, ResultsFile), []byte(`"value": null`)) {

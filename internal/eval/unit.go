@@ -37,13 +37,16 @@ func (u Unit) Signed(n Number) string {
 // decimals writes a number, or a dash where it is none.
 func decimals(n Number, format string) string {
 	if math.IsNaN(float64(n)) {
-		return "–"
+		return "-"
 	}
 	return fmt.Sprintf(format, n)
 }
 
+// Span is how far apart the least and the largest value are.
+func (u Unit) Span() float64 { return u.high - u.low }
+
 // at is where a value is in the plot of a chart.
 func (u Unit) at(n Number) int {
-	share := (float64(n) - u.low) / (u.high - u.low)
+	share := (float64(n) - u.low) / u.Span()
 	return chartLeft + int(math.Round(chartPlot*math.Min(1, math.Max(0, share))))
 }

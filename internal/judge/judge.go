@@ -153,7 +153,7 @@ func (o *Options) resolve() (Settings, error) {
 	want := s
 	want.Rubric.Name = there.Rubric.Name // the same text under another name is the same rubric
 	if want != *there {
-		return s, fmt.Errorf("%s is the journal of the judge %v, and this run's is %v: name another journal", o.Journal, *there, s)
+		return s, fmt.Errorf("%s is the journal of the judge %v, and this run's is %v: name another journal or directory", o.Journal, *there, s)
 	}
 	return want, nil
 }

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -40,6 +41,8 @@ type Grid struct {
 	Train   Train    `yaml:"train" json:"train"`
 	Tasks   []Task   `yaml:"tasks" json:"tasks"`
 	Eval    Eval     `yaml:"eval" json:"eval"`
+	// Judge marks the answers of tasks whose metrics have judge; nil: nobody does.
+	Judge *Judge `yaml:"judge" json:"judge,omitempty"`
 }
 
 // Base is a model that is trained and asked in its own style.
@@ -132,6 +135,22 @@ type Eval struct {
 	Beams        int      `yaml:"beams" json:"beams"`
 	MaxNewTokens int      `yaml:"max_new_tokens" json:"max_new_tokens"` // 0: each task's
 	Stop         []string `yaml:"stop" json:"stop,omitempty"`
+}
+
+// Judge is a chat model behind an endpoint. What does not change a mark is in no file of results.
+type Judge struct {
+	Model               string         `yaml:"model" json:"model"`
+	Rubric              string         `yaml:"rubric" json:"rubric,omitempty"` // file; empty: the built-in one
+	NoTemperature       bool           `yaml:"no_temperature" json:"no_temperature,omitempty"`
+	MaxTokens           int            `yaml:"max_tokens" json:"max_tokens,omitempty"`
+	MaxCompletionTokens int            `yaml:"max_completion_tokens" json:"max_completion_tokens,omitempty"`
+	BaseURL             string         `yaml:"base_url" json:"-"`
+	KeyEnv              string         `yaml:"key_env" json:"-"`     // variable of the environment
+	Concurrency         *int           `yaml:"concurrency" json:"-"` // nil, here and below: package ask's default
+	RequestsPerMinute   float64        `yaml:"requests_per_minute" json:"-"`
+	TokensPerMinute     float64        `yaml:"tokens_per_minute" json:"-"`
+	Timeout             *time.Duration `yaml:"timeout" json:"-"`
+	Attempts            *int           `yaml:"attempts" json:"-"`
 }
 
 // Defaults are the settings that a grid does not say: those of the packages that train and ask.
@@ -229,6 +248,7 @@ func (g *Grid) Check() error {
 	wrong(g.Eval.Beams < 1 || g.Eval.Beams > 64, "eval: beams %d: want 1 to 64", g.Eval.Beams)
 	wrong(g.Eval.MaxNewTokens < 0, "eval: max_new_tokens %d", g.Eval.MaxNewTokens)
 	wrong(slices.Contains(g.Eval.Stop, ""), "eval: an empty stop string ends every answer")
+	wrong(g.Judge != nil && g.Judge.Model == "", "judge: which model? want its name at the endpoint")
 	if err := g.Train.check(); err != nil {
 		errs = append(errs, fmt.Errorf("train: %w", err))
 	}

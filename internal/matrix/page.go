@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/webpage"
 )
 
@@ -16,9 +17,10 @@ var pageText string
 
 var pageTemplate = webpage.Parse(pageText, template.FuncMap{
 	"beside": func() string { return Beside },
-	"percent": func(x any) string { // an eval.Number or a float64
-		return fmt.Sprintf("%.1f", 100*reflect.ValueOf(x).Float())
+	"value": func(metric string, x any) string { // an eval.Number or a float64
+		return eval.UnitOf(metric).Text(eval.Number(reflect.ValueOf(x).Float()))
 	},
+	"gain":   func(g Gain) string { return g.unit.Signed(g.Gain) },
 	"signed": signed,
 })
 
@@ -43,7 +45,7 @@ type baseView struct {
 	Heads         []label
 	Rows          []label
 	Squares       []square
-	Most          string // the gain of the darkest colour, in points
+	Most          string // the gain of the darkest colour
 	Table         []tableRow
 }
 
@@ -80,7 +82,7 @@ func (res *Results) view(b *BaseScore) baseView {
 		for _, c := range res.Columns {
 			g := res.of(b.Name, s.Name, c)
 			row.Gains = append(row.Gains, g)
-			if x := math.Abs(float64(g.Gain)); x > most {
+			if x := math.Abs(g.share()); x > most {
 				most = x
 			}
 		}
@@ -105,15 +107,21 @@ func (res *Results) view(b *BaseScore) baseView {
 		top := headHeight + i*cellHeight
 		v.Rows = append(v.Rows, label{left - 8, top + cellHeight/2 + 5, row.Part.Name})
 		for k, g := range row.Gains {
-			fill, ink := colour(float64(g.Gain), most)
-			v.Squares = append(v.Squares, square{x(k), top, x(k) + cellWidth/2, top + cellHeight/2 + 5, fill, ink, signed(g.Gain, ""),
-				fmt.Sprintf("%s on %s: %.1f before, %s after, %s relative, %d seed(s)", row.Part.Name, g.Column, 100*g.Before, g.Value(), signed(g.Relative, " %"), g.N)})
+			fill, ink := colour(g.share(), most)
+			v.Squares = append(v.Squares, square{x(k), top, x(k) + cellWidth/2, top + cellHeight/2 + 5, fill, ink, g.unit.Signed(g.Gain),
+				fmt.Sprintf("%s on %s: %s before, %s after, %s relative, %d seed(s)", row.Part.Name, g.Column, g.unit.Text(g.Before), g.Value(), signed(g.Relative, " %"), g.N)})
 		}
 	}
 	v.Width, v.Height = x(len(res.Columns)), headHeight+len(v.Table)*cellHeight
-	v.Most = fmt.Sprintf("%.1f", 100*most)
+	v.Most = fmt.Sprintf("%.1f points", 100*most)
+	if res.marks() {
+		v.Most += fmt.Sprintf(", or %.2f marks", eval.UnitOf(eval.MarkMetric).Span()*most)
+	}
 	return v
 }
+
+// share is a gain as a share of what the metric can change by, so that colours of marks and of shares can be compared.
+func (g Gain) share() float64 { return float64(g.Gain) / g.unit.Span() }
 
 // short is a label that has room over its column.
 func short(s string) string {

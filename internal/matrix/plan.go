@@ -70,10 +70,15 @@ type task struct {
 	files  []File
 }
 
+func (t *task) wantsJudge() bool { return slices.Contains(t.source.Task.Metrics, eval.MarkMetric) }
+
 // MakePlan reads the data and looks at all files that the grid names, before any work. All problems are gathered.
 func MakePlan(ctx context.Context, g *Grid) (*Plan, error) {
 	p := &Plan{Grid: g}
 	errs := []error{p.readTasks(), g.checkBases()}
+	if g.Judge != nil && !slices.ContainsFunc(p.tasks, func(t task) bool { return t.wantsJudge() }) {
+		errs = append(errs, errors.New("judge: no task has judge among its metrics"))
+	}
 	errs = append(errs, p.readData(ctx))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

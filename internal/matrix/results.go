@@ -17,11 +17,12 @@ import (
 // schema is the version of matrix.json. It changes when a key goes or means something else.
 const schema = 1
 
-// Results are matrix.json. Values are between 0 and 1. They have no times: the same grid gives the same bytes.
+// Results are matrix.json. Values are between 0 and 1, but for marks of a judge, between 1 and 5. They have no times: the same grid gives the same bytes.
 type Results struct {
 	Schema    int         `json:"schema"`
 	Grid      *Grid       `json:"grid"`
 	Data      []File      `json:"data"`
+	RubricID  string      `json:"rubric_id,omitempty"` // of the judge
 	Bases     []BaseScore `json:"bases"`
 	Subsets   []Part      `json:"subsets"`
 	Columns   []Column    `json:"columns"`
@@ -62,6 +63,7 @@ type Score struct {
 	High     eval.Number `json:"high"`
 	N        int         `json:"n"`
 	Invalid  int         `json:"invalid"`
+	Unjudged int         `json:"unjudged,omitempty"` // of a judge's marks: answers without one, which are not in Value
 }
 
 // Column is what gains are of: a category, as the mean over its tasks, or a task.
@@ -71,6 +73,9 @@ type Column struct {
 	Tasks  []string `json:"tasks"`
 	Metric string   `json:"metric"`
 }
+
+// unit is that of the column's values.
+func (c Column) unit() eval.Unit { return eval.UnitOf(c.Metric) }
 
 // Gain is what a subset gains over a base, over the seeds.
 type Gain struct {
@@ -84,6 +89,8 @@ type Gain struct {
 	Gain     eval.Number `json:"gain"`
 	Relative eval.Number `json:"relative"` // gain / before; null where before is 0
 	N        int         `json:"n"`        // seeds
+
+	unit eval.Unit // of Before, Mean, SD and Gain
 }
 
 // Published is a gain that BioInstruct's authors published.
@@ -95,11 +102,14 @@ type Published struct {
 }
 
 // Beside is what has to be said where the papers' gains are shown.
-const Beside = "gains that BioInstruct's paper gives over its base models: other models, other tasks and other training data; they are no reference for the figures here"
+const Beside = "gains that BioInstruct's paper gives over its base models: other models, other tasks, other training data and, for GEN, another judge and prompt; they are no reference for the figures here"
 
 // results are those that there are before anything is asked.
 func (r *runner) results() *Results {
 	res := &Results{Schema: schema, Grid: r.Grid, Data: r.Files, Subsets: r.Subsets}
+	if r.Judge != nil {
+		res.RubricID = r.Judge.Rubric.ID()
+	}
 	for _, b := range r.Grid.Bases {
 		res.Bases = append(res.Bases, BaseScore{Base: b})
 	}
@@ -114,7 +124,11 @@ func score(res *eval.Results) Score {
 	t := &res.Tasks[0]
 	s := &t.Scores[0]
 	m, _ := s.Metric(t.Main)
-	return Score{t.Name, t.Category, t.Split, t.Main, m.Value, m.Low, m.High, s.N, s.Invalid}
+	found := Score{t.Name, t.Category, t.Split, t.Main, m.Value, m.Low, m.High, s.N, s.Invalid, 0}
+	if t.Main == eval.MarkMetric {
+		found.Unjudged = s.Marks.Unjudged
+	}
+	return found
 }
 
 // finish makes columns and gains of the scores.
@@ -132,6 +146,8 @@ func (res *Results) finish(notes []string) {
 		}
 	}
 	res.Columns = columns(res.Bases[0].Scores)
+	res.leaveMixed()
+	res.leaveUnjudged()
 	for _, b := range res.Bases {
 		for _, s := range res.Subsets {
 			for _, c := range res.Columns {
@@ -186,6 +202,28 @@ func (s *Score) splitText() string {
 	return s.Split
 }
 
+// leaveMixed takes categories out of whose tasks some are marked by a judge and some are not: such figures have no mean.
+func (res *Results) leaveMixed() {
+	res.Columns = slices.DeleteFunc(res.Columns, func(c Column) bool {
+		names := strings.Split(c.Metric, ", ")
+		mixed := len(names) > 1 && slices.Contains(names, eval.MarkMetric)
+		if mixed {
+			res.Notes = append(res.Notes, fmt.Sprintf("%s: some of its tasks are marked by a judge and others are not (%s), which have no mean", c.Name, c.Metric))
+		}
+		return mixed
+	})
+}
+
+// leaveUnjudged takes the paper's gain in a judge's marks out where the category has none to set beside it.
+func (res *Results) leaveUnjudged() {
+	judged := slices.ContainsFunc(res.Columns, func(c Column) bool {
+		return c.Name == "GEN" && c.Kind == "category" && c.Metric == eval.MarkMetric
+	})
+	if !judged {
+		res.Published = slices.DeleteFunc(res.Published, func(p Published) bool { return p.Group == "GEN" })
+	}
+}
+
 // Mean is a column's value in the scores of a model.
 func (c Column) Mean(scores []Score) float64 {
 	sum := 0.0
@@ -207,7 +245,7 @@ func (res *Results) gain(b *BaseScore, subset string, c Column) Gain {
 	before := c.Mean(b.Scores)
 	mean, sd := spread(values)
 	g := Gain{Base: b.Name, Subset: subset, Column: c.Name, Kind: c.Kind, N: len(values), Before: eval.Number(before), Mean: eval.Number(mean),
-		SD: eval.Number(sd), Gain: eval.Number(mean - before), Relative: eval.Number(math.NaN())}
+		SD: eval.Number(sd), Gain: eval.Number(mean - before), Relative: eval.Number(math.NaN()), unit: c.unit()}
 	if before > 0 {
 		g.Relative = eval.Number((mean - before) / before)
 	}

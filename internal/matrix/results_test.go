@@ -107,3 +107,63 @@ func TestColour(t *testing.T) {
 		}
 	}
 }
+
+// marked are results of one base, one subset and one seed on three tasks of GEN, of which the first two are judged.
+func marked(judge *Judge, metrics ...string) *Results {
+	scores := func(values ...float64) (list []Score) {
+		for i, m := range metrics {
+			list = append(list, Score{Task: "gen" + string(rune('a'+i)), Category: "GEN", Metric: m, Value: eval.Number(values[i]), N: 9})
+		}
+		return list
+	}
+	res := &Results{Grid: &Grid{Seeds: []uint64{1}, Judge: judge}, RubricID: "0123",
+		Bases:     []BaseScore{{Base: Base{Name: "b"}, Scores: scores(1.5, 2.5, 0.25)}},
+		Subsets:   []Part{{Subset: Subset{Name: "all"}}},
+		Cells:     []Done{{Cell: Cell{Base: "b", Subset: "all", Seed: 1}, Scores: scores(3, 4, 0.5)}},
+		Published: []Published{{Group: "QA", Metric: "m", Gain: 0.173, Known: "read"}, {Group: "GEN", Metric: "m", Gain: 0.96, Known: "read"}},
+	}
+	res.finish(nil)
+	return res
+}
+
+// Marks are shown from 1 to 5, and have no mean with other figures; the paper's gain in marks stands beside one in marks.
+func TestMarks(t *testing.T) {
+	judge := &Judge{Model: "gpt-x", Rubric: "dir/strict.txt"}
+	for name, c := range map[string]struct {
+		res    *Results
+		has    []string
+		hasNot []string
+	}{
+		"marks": {marked(judge, "judge", "judge"), []string{
+			"gains over the base in points, where a judge marks in marks", "GEN (judge)", "2.00", "3.50", "+1.50", "+75.0 %", "GEN +96.0 %", "judge: gpt-x, rubric strict.txt (0123)",
+		}, []string{"+150"}},
+		"rougeL": {marked(nil, "rougeL", "rougeL"), []string{"gains over the base in points, 1", "GEN (rougeL)", "200.0", "QA +17.3 %"}, []string{"GEN +96.0", "judge:"}},
+		"mixed": {marked(judge, "judge", "judge", "rougeL"), []string{
+			"note: GEN: some of its tasks are marked by a judge and others are not (judge, rougeL), which have no mean"}, []string{"GEN (", "GEN +96.0"}},
+	} {
+		var text strings.Builder
+		if err := c.res.Text(&text); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.has {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("%s: no %q in\n%s", name, want, &text)
+			}
+		}
+		for _, not := range c.hasNot {
+			if strings.Contains(text.String(), not) {
+				t.Errorf("%s: %q in\n%s", name, not, &text)
+			}
+		}
+	}
+	page, err := marked(judge, "judge", "judge", "rougeL").page()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of three gains, 1.5 and 1.5 of 4 marks and 0.25 of 1, the first are the darker.
+	for _, want := range []string{"+1.50", "+25.0", "darkest colour is 37.5 points, or 1.50 marks", "Judge: gpt-x, rubric strict.txt", "all on genb: 2.50 before, 4.00 after, +60.0 % relative"} {
+		if !strings.Contains(html.UnescapeString(string(page)), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}

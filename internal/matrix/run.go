@@ -15,6 +15,7 @@ import (
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/fingerprint"
+	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/rows"
@@ -30,6 +31,8 @@ type Options struct {
 	Threads   int    // 0: one for each CPU
 	CacheDir  string // of converted and quantised weights
 	KeepGoing bool   // goes on with the next cell where one fails
+	// Judge is the grid's judge. All cells share one journal, judge.journal in Out.
+	Judge *judge.Options
 	// Progress is told how far the run has come, Converting how many bytes of weights are converted. They may be nil.
 	Progress   func(Progress)
 	Converting func(done, total int64)
@@ -74,6 +77,9 @@ func Run(ctx context.Context, p *Plan, o Options) (*Results, error) {
 		return nil, err
 	}
 	defer release()
+	if err := r.checkJudge(); err != nil {
+		return nil, err
+	}
 	res := r.results()
 	for i := range p.Grid.Bases {
 		b := &p.Grid.Bases[i]
@@ -210,6 +216,9 @@ func (r *runner) settings(c *Cell) (settings, error) {
 // fingerprint is the SHA-256 of all that a cell's scores depend on.
 func (r *runner) fingerprint(s settings) (string, error) {
 	parts := []any{s, r.Grid.Eval}
+	if r.Judge != nil { // the endpoint apart, which changes no mark
+		parts = append(parts, r.Grid.Judge, r.Judge.Rubric.ID())
+	}
 	for _, t := range r.tasks {
 		parts = append(parts, t.source.Task, t.Split, t.Where, t.Limit)
 		for _, f := range t.files {
@@ -475,6 +484,9 @@ func (r *runner) ask(ctx context.Context, b *Base, name, dir, adapter string) (s
 				r.Progress(p)
 			}
 		}
+		if r.Judge != nil && t.wantsJudge() {
+			o.Judge = r.judgeOf(name, t.source.Task.Name)
+		}
 		res, err := eval.Run(ctx, o)
 		if err != nil {
 			return nil, nil, fmt.Errorf("task %s: %w", t.source.Task.Name, err)
@@ -485,4 +497,34 @@ func (r *runner) ask(ctx context.Context, b *Base, name, dir, adapter string) (s
 		scores, notes = append(scores, score(res)), append(notes, res.Warnings...)
 	}
 	return scores, notes, nil
+}
+
+// checkJudge finds what would keep a judge from marking, before anything is trained.
+func (r *runner) checkJudge() error {
+	if (r.Judge == nil) != (r.Grid.Judge == nil) {
+		return errors.New("a judge is asked if, and only if, the grid names one")
+	}
+	if r.Judge == nil {
+		return nil
+	}
+	o := *r.Judge
+	o.Journal = filepath.Join(r.Out, eval.JudgeJournal)
+	r.Judge = &o
+	if err := o.Check(); err != nil {
+		return fmt.Errorf("judge: %w", err)
+	}
+	return nil
+}
+
+// judgeOf is the judge for the answers of a cell, or of a base, to a task.
+func (r *runner) judgeOf(name, task string) *judge.Options {
+	o := *r.Judge
+	o.Progress = func(x judge.Progress) {
+		p := r.now
+		p.Cell, p.What, p.Step, p.Steps = name, task+", judge", x.Done, x.Total
+		if r.Progress != nil {
+			r.Progress(p)
+		}
+	}
+	return &o
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -26,14 +27,14 @@ func filledWith(be *Backend, k backend.Kind, cols int, v []float32) backend.Buff
 
 func wantSame(t *testing.T, what string, got, want []float32) {
 	t.Helper()
-	if !sameBits(got, want) {
-		t.Errorf("%s: not the same bits, the distance is %.2g", what, distance(got, want))
+	if !backendtest.SameBits(got, want) {
+		t.Errorf("%s: not the same bits, the distance is %.2g", what, backendtest.Distance(got, want))
 	}
 }
 
 func wantClose(t *testing.T, what string, got, want []float32) {
 	t.Helper()
-	if d := distance(got, want); d > 2e-6 {
+	if d := backendtest.Distance(got, want); d > 2e-6 {
 		t.Errorf("%s: distance %.2g", what, d)
 	}
 }
@@ -45,10 +46,10 @@ func TestRowsAlone(t *testing.T) {
 			be := p.open(t, 2)
 			w := newWorld(be, false)
 			const n, in, out = 131, 75, 90
-			ls := []*backend.Linear{w.linear(spec{in: in, out: out, r: 4, bias: true}, 1)}
-			all := w.rows(n)
+			ls := []*backend.Linear{w.Linear(backendtest.Spec{In: in, Out: out, R: 4, Bias: true}, 1)}
+			all := w.Rows(n)
 			all.Dropout = nil
-			x, dy := w.values(n*in, 1), w.values(n*out, 1)
+			x, dy := w.Values(n*in, 1), w.Values(n*out, 1)
 			forward := func(from, to int) (y, dx []float32) {
 				bx, bdy := filledWith(be, activation, in, x[from*in:to*in]), filledWith(be, activation, out, dy[from*out:to*out])
 				by, bdx, h := be.NewBuffer(activation, out), be.NewBuffer(activation, in), be.NewBuffer(stat, 4)
@@ -80,11 +81,11 @@ func TestSegmentsAlone(t *testing.T) {
 				together = append(together, backend.Segment{Start: int32(n), Len: int32(l), Prefix: -1, Slot: -1})
 				n += l
 			}
-			qkv, dy := w.values(n*a.QKVCols(), 1), w.values(n*a.OutCols(), 1)
-			y, d := attend(be, a, w.batch(0, a.HeadDim, together...), qkv, dy)
+			qkv, dy := w.Values(n*a.QKVCols(), 1), w.Values(n*a.OutCols(), 1)
+			y, d := attend(be, a, w.Batch(0, a.HeadDim, together...), qkv, dy)
 			at := 0
 			for i, l := range lengths {
-				alone := w.batch(0, a.HeadDim, backend.Segment{Len: int32(l), Prefix: -1, Slot: -1})
+				alone := w.Batch(0, a.HeadDim, backend.Segment{Len: int32(l), Prefix: -1, Slot: -1})
 				gotY, gotD := attend(be, a, alone, qkv[at*a.QKVCols():(at+l)*a.QKVCols()], dy[at*a.OutCols():(at+l)*a.OutCols()])
 				wantSame(t, fmt.Sprint("y of segment ", i), gotY, y[at*a.OutCols():(at+l)*a.OutCols()])
 				wantSame(t, fmt.Sprint("dqkv of segment ", i), gotD, d[at*a.QKVCols():(at+l)*a.QKVCols()])
@@ -109,9 +110,9 @@ func TestPrefix(t *testing.T) {
 		w := newWorld(be, false)
 		a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 16, Scale: 0.25, Window: window}
 		const n = 150
-		qkv, dy := w.values(n*a.QKVCols(), 1), w.values(n*a.OutCols(), 1)
-		y, d := attend(be, a, w.batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1}), qkv, dy)
-		chain := w.batch(0, a.HeadDim,
+		qkv, dy := w.Values(n*a.QKVCols(), 1), w.Values(n*a.OutCols(), 1)
+		y, d := attend(be, a, w.Batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1}), qkv, dy)
+		chain := w.Batch(0, a.HeadDim,
 			backend.Segment{Len: 70, Prefix: -1, Slot: -1},
 			backend.Segment{Start: 70, Len: 1, Prefix: 0, Slot: -1},
 			backend.Segment{Start: 71, Len: 79, Prefix: 1, Slot: -1})
@@ -126,17 +127,17 @@ func TestPrefix(t *testing.T) {
 func TestOneKey(t *testing.T) {
 	a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 24, Scale: 0.3, Window: 1}
 	const n = 70
-	backends := map[string]backend.Backend{"oracle": oracle}
+	backends := map[string]backend.Backend{"oracle": backendtest.Oracle}
 	for _, p := range paths() {
 		backends[p.String()] = p.open(t, 2)
 	}
 	for name, be := range backends {
 		w := newWorld(be, false)
-		b := w.batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1})
-		qkv, dy := w.filled(activation, n, a.QKVCols(), 3), w.filled(activation, n, a.OutCols(), 1)
-		y, lse, d := w.buffer(activation, a.OutCols()), w.buffer(stat, a.Heads), w.buffer(activation, a.QKVCols())
-		w.be.Attention(y, lse, qkv, a, b, nil)
-		w.be.AttentionBackward(d, qkv, lse, dy, a, b)
+		b := w.Batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1})
+		qkv, dy := w.Filled(activation, n, a.QKVCols(), 3), w.Filled(activation, n, a.OutCols(), 1)
+		y, lse, d := w.Buffer(activation, a.OutCols()), w.Buffer(stat, a.Heads), w.Buffer(activation, a.QKVCols())
+		w.Backend.Attention(y, lse, qkv, a, b, nil)
+		w.Backend.AttentionBackward(d, qkv, lse, dy, a, b)
 		values := a.QKVCols() - a.KVHeads*a.HeadDim
 		zeros := 0 // of values: where everything is rounded, a few sums are 0
 		for i, v := range read(d) {
@@ -161,15 +162,15 @@ func TestDecode(t *testing.T) {
 		a := &backend.Attention{Heads: 6, KVHeads: 2, HeadDim: 16, Scale: 0.25, Window: window}
 		const n = 140
 		cols := a.QKVCols()
-		qkv := w.values(n*cols, 1)
+		qkv := w.Values(n*cols, 1)
 		whole, lse := be.NewBuffer(activation, a.OutCols()), be.NewBuffer(stat, a.Heads)
-		be.Attention(whole, lse, filledWith(be, activation, cols, qkv), a, w.batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1}), nil)
+		be.Attention(whole, lse, filledWith(be, activation, cols, qkv), a, w.Batch(0, a.HeadDim, backend.Segment{Len: n, Prefix: -1, Slot: -1}), nil)
 		c := be.NewCache(a)
 		var got []float32
 		step := be.NewBuffer(activation, a.OutCols())
 		for at := 0; at < n; {
 			l := min(1+at%5, n-at)
-			b := w.batch(0, a.HeadDim, backend.Segment{Len: int32(l), Prefix: -1, Slot: 0, Past: int32(at)})
+			b := w.Batch(0, a.HeadDim, backend.Segment{Len: int32(l), Prefix: -1, Slot: 0, Past: int32(at)})
 			be.Attention(step, lse, filledWith(be, activation, cols, qkv[at*cols:(at+l)*cols]), a, b, c)
 			got = append(got, read(step)...)
 			at += l
@@ -185,10 +186,10 @@ func TestLossChunks(t *testing.T) {
 			be := p.open(t, 2)
 			w := newWorld(be, false)
 			const n, d, vocab = 45, 20, 70
-			head := w.linear(spec{in: d, out: vocab, r: 4, dropout: 0.4, bias: true}, 5)
-			all := w.rows(n)
-			w.labelled(all, vocab)
-			x := w.values(n*d, 1)
+			head := w.Linear(backendtest.Spec{In: d, Out: vocab, R: 4, Dropout: 0.4, Bias: true}, 5)
+			all := w.Rows(n)
+			w.Labelled(all, vocab)
+			x := w.Values(n*d, 1)
 			some := *all // every third row, in the order of targets that all has
 			some.Rows, some.Targets = nil, nil
 			var sx []float32
@@ -240,7 +241,7 @@ func TestLossRange(t *testing.T) {
 			if want := 2 * (float64(float32(3e38)) * 2); task.losses[0] != want || task.losses[1] != 0 {
 				t.Errorf("losses %v", task.losses)
 			}
-			if !sameBits(z, []float32{2, -2, 0, 0}) {
+			if !backendtest.SameBits(z, []float32{2, -2, 0, 0}) {
 				t.Errorf("gradient %v", z)
 			}
 			z = []float32{0, nan, 1, 2}
@@ -249,7 +250,7 @@ func TestLossRange(t *testing.T) {
 				t.Errorf("losses %v, gradient %v of a NaN", task.losses, z)
 			}
 			z = []float32{1, 2, 3, 4}
-			if task.row(z, nil); !sameBits(z, make([]float32, 4)) {
+			if task.row(z, nil); !backendtest.SameBits(z, make([]float32, 4)) {
 				t.Errorf("gradient %v of a row without targets", z)
 			}
 		})
@@ -262,9 +263,9 @@ func TestAttentionNaN(t *testing.T) {
 		be := p.open(t, 2)
 		w := newWorld(be, false)
 		a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 4, Scale: 0.5}
-		b := w.batch(0, a.HeadDim, backend.Segment{Len: 70, Prefix: -1, Slot: -1}, backend.Segment{Start: 70, Len: 5, Prefix: -1, Slot: -1})
+		b := w.Batch(0, a.HeadDim, backend.Segment{Len: 70, Prefix: -1, Slot: -1}, backend.Segment{Start: 70, Len: 5, Prefix: -1, Slot: -1})
 		for _, column := range []int{0, 9, 13} { // of a query, a key, a value
-			qkv, dy := w.values(75*a.QKVCols(), 1), w.values(75*a.OutCols(), 1)
+			qkv, dy := w.Values(75*a.QKVCols(), 1), w.Values(75*a.OutCols(), 1)
 			qkv[66*a.QKVCols()+column] = nan
 			y, d := attend(be, a, b, qkv, dy)
 			for name, v := range map[string][]float32{"y": y, "dqkv": d} {
@@ -293,8 +294,8 @@ func isFinite(v []float32) bool {
 func TestEmpty(t *testing.T) {
 	be := small(t)
 	w := newWorld(be, false)
-	b := w.rows(0)
-	l := w.linear(spec{in: 8, out: 8, r: 2}, 1)
+	b := w.Rows(0)
+	l := w.Linear(backendtest.Spec{In: 8, Out: 8, R: 2}, 1)
 	a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 2, Scale: 1}
 	x, y, h, rstd := be.NewBuffer(activation, 8), be.NewBuffer(activation, 8), be.NewBuffer(stat, 2), be.NewBuffer(stat, 1)
 	be.RMSNorm(y, rstd, x, be.NewVector(make([]float32, 8)), 1e-5)
@@ -312,13 +313,13 @@ func TestEmpty(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	be := small(t)
 	w := newWorld(be, false)
-	b := w.rows(4)
-	x, y := w.filled(activation, 4, 6, 1), be.NewBuffer(activation, 5)
-	l := w.linear(spec{in: 6, out: 5, r: 2}, 1)
+	b := w.Rows(4)
+	x, y := w.Filled(activation, 4, 6, 1), be.NewBuffer(activation, 5)
+	l := w.Linear(backendtest.Spec{In: 6, Out: 5, R: 2}, 1)
 	h := be.NewBuffer(stat, 2)
-	plain := w.linear(spec{in: 6, out: 5}, 2)
+	plain := w.Linear(backendtest.Spec{In: 6, Out: 5}, 2)
 	a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 2, Scale: 1}
-	qkv, att, lse := w.filled(activation, 4, 8, 1), be.NewBuffer(activation, 4), be.NewBuffer(stat, 2)
+	qkv, att, lse := w.Filled(activation, 4, 8, 1), be.NewBuffer(activation, 4), be.NewBuffer(stat, 2)
 	with := func(f func(*backend.Batch)) *backend.Batch {
 		c := *b
 		c.Tokens, c.Positions = append([]int32(nil), b.Tokens...), append([]int32(nil), b.Positions...)
@@ -326,17 +327,17 @@ func TestMistakes(t *testing.T) {
 		f(&c)
 		return &c
 	}
-	e := &backend.Embedding{Vocab: 4, Dim: 6, Weight: w.weight(numeric.BF16, 4, 6)}
-	head := w.linear(spec{in: 6, out: 5}, 3)
+	e := &backend.Embedding{Vocab: 4, Dim: 6, Weight: w.Weight(numeric.BF16, 4, 6)}
+	head := w.Linear(backendtest.Spec{In: 6, Out: 5}, 3)
 	labelled := with(func(b *backend.Batch) { b.Rows = []int32{0, 1, 2, 3} })
 	for want, f := range map[string]func(){
 		"linear1: the linears have 5 outputs, the matrix 6": func() { be.Linear(be.NewBuffer(activation, 6), h, x, nil, []*backend.Linear{l}, b) },
 		"h has 0 columns for ranks of 2":                    func() { be.Linear(y, nil, x, nil, []*backend.Linear{l}, b) },
 		"linear2: weight [5, 6] of a linear [5, 6] for an input of 5": func() {
-			be.Linear(y, nil, w.filled(activation, 4, 5, 1), nil, []*backend.Linear{plain}, b)
+			be.Linear(y, nil, w.Filled(activation, 4, 5, 1), nil, []*backend.Linear{plain}, b)
 		},
 		"linear2: rows added to the output: 3, want 4": func() {
-			be.Linear(y, nil, x, w.filled(residual, 3, 5, 1), []*backend.Linear{plain}, b)
+			be.Linear(y, nil, x, w.Filled(residual, 3, 5, 1), []*backend.Linear{plain}, b)
 		},
 		"its input is needed": func() { be.LinearBackward(x, nil, nil, y, []*backend.Linear{l}, b) },
 		"segment 0: position 7 at its row 2, want 2": func() {

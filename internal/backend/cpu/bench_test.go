@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 )
 
@@ -15,7 +16,7 @@ const (
 	benchTokens = 2 * benchRow
 )
 
-func bench(b *testing.B, f func(w *world) (run func())) {
+func bench(b *testing.B, f func(w *backendtest.World) (run func())) {
 	for _, compute := range []string{"f32", "bf16"} {
 		b.Run(compute, func(b *testing.B) {
 			be := path{"auto", compute}.open(b, 0)
@@ -29,8 +30,8 @@ func bench(b *testing.B, f func(w *world) (run func())) {
 	}
 }
 
-func (w *world) benchBatch(headDim int) *backend.Batch {
-	b := w.batch(32000, headDim,
+func benchBatch(w *backendtest.World, headDim int) *backend.Batch {
+	b := w.Batch(32000, headDim,
 		backend.Segment{Len: benchRow, Prefix: -1, Slot: -1},
 		backend.Segment{Start: benchRow, Len: benchRow, Prefix: -1, Slot: -1})
 	b.Dropout = &backend.Dropout{Samples: make([]uint32, benchTokens)}
@@ -38,21 +39,21 @@ func (w *world) benchBatch(headDim int) *backend.Batch {
 }
 
 func benchLinear(b *testing.B, r int, dropout float32, backward bool) {
-	bench(b, func(w *world) func() {
-		ls := []*backend.Linear{w.linear(spec{in: benchHidden, out: benchHidden, r: r, dropout: dropout}, 1)}
-		batch := w.benchBatch(64)
-		x, dy := w.filled(activation, benchTokens, benchHidden, 1), w.filled(activation, benchTokens, benchHidden, 1)
-		y, dx := w.be.NewBuffer(activation, benchHidden), w.be.NewBuffer(activation, benchHidden)
+	bench(b, func(w *backendtest.World) func() {
+		ls := []*backend.Linear{w.Linear(backendtest.Spec{In: benchHidden, Out: benchHidden, R: r, Dropout: dropout}, 1)}
+		batch := benchBatch(w, 64)
+		x, dy := w.Filled(activation, benchTokens, benchHidden, 1), w.Filled(activation, benchTokens, benchHidden, 1)
+		y, dx := w.Backend.NewBuffer(activation, benchHidden), w.Backend.NewBuffer(activation, benchHidden)
 		var h backend.Buffer
 		if r > 0 {
-			h = w.be.NewBuffer(stat, r)
+			h = w.Backend.NewBuffer(stat, r)
 		}
-		w.be.Linear(y, h, x, nil, ls, batch)
+		w.Backend.Linear(y, h, x, nil, ls, batch)
 		return func() {
 			if backward {
-				w.be.LinearBackward(dx, x, h, dy, ls, batch)
+				w.Backend.LinearBackward(dx, x, h, dy, ls, batch)
 			} else {
-				w.be.Linear(y, h, x, nil, ls, batch)
+				w.Backend.Linear(y, h, x, nil, ls, batch)
 			}
 		}
 	})
@@ -65,35 +66,35 @@ func BenchmarkLinearBackward(b *testing.B)       { benchLinear(b, 0, 0, true) }
 func BenchmarkLinearBranchBackward(b *testing.B) { benchLinear(b, 16, 0, true) }
 
 func BenchmarkGateUp(b *testing.B) {
-	bench(b, func(w *world) func() {
+	bench(b, func(w *backendtest.World) func() {
 		run, _ := gateUpBench(w)
 		return run
 	})
 }
 
 func BenchmarkGateUpBackward(b *testing.B) {
-	bench(b, func(w *world) func() {
+	bench(b, func(w *backendtest.World) func() {
 		run, back := gateUpBench(w)
 		run()
 		return back
 	})
 }
 
-func gateUpBench(w *world) (forward, backward func()) {
-	gate, up := w.linear(spec{in: benchHidden, out: benchFF}, 1), w.linear(spec{in: benchHidden, out: benchFF}, 2)
-	batch := w.benchBatch(64)
-	x, dy := w.filled(activation, benchTokens, benchHidden, 1), w.filled(activation, benchTokens, benchFF, 1)
-	y, gu, dx := w.be.NewBuffer(activation, benchFF), w.be.NewBuffer(activation, 2*benchFF), w.be.NewBuffer(activation, benchHidden)
-	return func() { w.be.GateUp(y, gu, nil, x, gate, up, batch) },
-		func() { w.be.GateUpBackward(dx, x, gu, nil, dy, gate, up, batch) }
+func gateUpBench(w *backendtest.World) (forward, backward func()) {
+	gate, up := w.Linear(backendtest.Spec{In: benchHidden, Out: benchFF}, 1), w.Linear(backendtest.Spec{In: benchHidden, Out: benchFF}, 2)
+	batch := benchBatch(w, 64)
+	x, dy := w.Filled(activation, benchTokens, benchHidden, 1), w.Filled(activation, benchTokens, benchFF, 1)
+	y, gu, dx := w.Backend.NewBuffer(activation, benchFF), w.Backend.NewBuffer(activation, 2*benchFF), w.Backend.NewBuffer(activation, benchHidden)
+	return func() { w.Backend.GateUp(y, gu, nil, x, gate, up, batch) },
+		func() { w.Backend.GateUpBackward(dx, x, gu, nil, dy, gate, up, batch) }
 }
 
 // BenchmarkSwiGLU is GateUp without its products.
 func BenchmarkSwiGLU(b *testing.B) {
-	bench(b, func(w *world) func() {
-		be := w.be.(*Backend)
-		gu := mat(w.filled(activation, benchTokens, 2*benchFF, 1))
-		y := mat(w.be.NewBuffer(activation, benchFF))
+	bench(b, func(w *backendtest.World) func() {
+		be := w.Backend.(*Backend)
+		gu := mat(w.Filled(activation, benchTokens, 2*benchFF, 1))
+		y := mat(w.Backend.NewBuffer(activation, benchFF))
 		y.Resize(benchTokens)
 		be.swiglu = swigluTask{unit: be.unit, y: y, gu: gu}
 		return func() { be.rows(benchTokens, &be.swiglu) }
@@ -102,10 +103,10 @@ func BenchmarkSwiGLU(b *testing.B) {
 
 // BenchmarkSwiGLUBackward is GateUpBackward without its products.
 func BenchmarkSwiGLUBackward(b *testing.B) {
-	bench(b, func(w *world) func() {
-		be := w.be.(*Backend)
-		gu, dy := mat(w.filled(activation, benchTokens, 2*benchFF, 1)), mat(w.filled(activation, benchTokens, benchFF, 1))
-		d := mat(w.be.NewBuffer(activation, 2*benchFF))
+	bench(b, func(w *backendtest.World) func() {
+		be := w.Backend.(*Backend)
+		gu, dy := mat(w.Filled(activation, benchTokens, 2*benchFF, 1)), mat(w.Filled(activation, benchTokens, benchFF, 1))
+		d := mat(w.Backend.NewBuffer(activation, 2*benchFF))
 		d.Resize(benchTokens)
 		be.swigluBack = swigluBackTask{unit: be.unit, d: d, gu: gu, dy: dy}
 		return func() { be.rows(benchTokens, &be.swigluBack) }
@@ -113,17 +114,17 @@ func BenchmarkSwiGLUBackward(b *testing.B) {
 }
 
 func benchAttention(b *testing.B, backward bool) {
-	bench(b, func(w *world) func() {
+	bench(b, func(w *backendtest.World) func() {
 		a := &backend.Attention{Heads: 32, KVHeads: 4, HeadDim: 64, Scale: 0.125}
-		batch := w.benchBatch(a.HeadDim)
-		qkv, dy := w.filled(activation, benchTokens, a.QKVCols(), 1), w.filled(activation, benchTokens, a.OutCols(), 1)
-		y, lse, d := w.be.NewBuffer(activation, a.OutCols()), w.be.NewBuffer(stat, a.Heads), w.be.NewBuffer(activation, a.QKVCols())
-		w.be.Attention(y, lse, qkv, a, batch, nil)
+		batch := benchBatch(w, a.HeadDim)
+		qkv, dy := w.Filled(activation, benchTokens, a.QKVCols(), 1), w.Filled(activation, benchTokens, a.OutCols(), 1)
+		y, lse, d := w.Backend.NewBuffer(activation, a.OutCols()), w.Backend.NewBuffer(stat, a.Heads), w.Backend.NewBuffer(activation, a.QKVCols())
+		w.Backend.Attention(y, lse, qkv, a, batch, nil)
 		return func() {
 			if backward {
-				w.be.AttentionBackward(d, qkv, lse, dy, a, batch)
+				w.Backend.AttentionBackward(d, qkv, lse, dy, a, batch)
 			} else {
-				w.be.Attention(y, lse, qkv, a, batch, nil)
+				w.Backend.Attention(y, lse, qkv, a, batch, nil)
 			}
 		}
 	})
@@ -133,57 +134,57 @@ func BenchmarkAttention(b *testing.B)         { benchAttention(b, false) }
 func BenchmarkAttentionBackward(b *testing.B) { benchAttention(b, true) }
 
 func BenchmarkRMSNorm(b *testing.B) {
-	bench(b, func(w *world) func() {
-		x, g := w.filled(residual, benchTokens, benchHidden, 1), w.be.NewVector(w.values(benchHidden, 1))
-		y, rstd := w.be.NewBuffer(activation, benchHidden), w.be.NewBuffer(stat, 1)
-		return func() { w.be.RMSNorm(y, rstd, x, g, 1e-5) }
+	bench(b, func(w *backendtest.World) func() {
+		x, g := w.Filled(residual, benchTokens, benchHidden, 1), w.Backend.NewVector(w.Values(benchHidden, 1))
+		y, rstd := w.Backend.NewBuffer(activation, benchHidden), w.Backend.NewBuffer(stat, 1)
+		return func() { w.Backend.RMSNorm(y, rstd, x, g, 1e-5) }
 	})
 }
 
 func BenchmarkRMSNormBackward(b *testing.B) {
-	bench(b, func(w *world) func() {
-		x, g := w.filled(residual, benchTokens, benchHidden, 1), w.be.NewVector(w.values(benchHidden, 1))
-		y, rstd, dx := w.be.NewBuffer(activation, benchHidden), w.be.NewBuffer(stat, 1), w.be.NewBuffer(residual, benchHidden)
-		w.be.RMSNorm(y, rstd, x, g, 1e-5)
-		return func() { w.be.RMSNormBackward(dx, x, rstd, y, x, g) }
+	bench(b, func(w *backendtest.World) func() {
+		x, g := w.Filled(residual, benchTokens, benchHidden, 1), w.Backend.NewVector(w.Values(benchHidden, 1))
+		y, rstd, dx := w.Backend.NewBuffer(activation, benchHidden), w.Backend.NewBuffer(stat, 1), w.Backend.NewBuffer(residual, benchHidden)
+		w.Backend.RMSNorm(y, rstd, x, g, 1e-5)
+		return func() { w.Backend.RMSNormBackward(dx, x, rstd, y, x, g) }
 	})
 }
 
 func BenchmarkEmbed(b *testing.B) {
-	bench(b, func(w *world) func() {
-		e := &backend.Embedding{Vocab: 2000, Dim: benchHidden, Weight: w.weight(numeric.BF16, 2000, benchHidden)}
-		batch := w.benchBatch(64)
+	bench(b, func(w *backendtest.World) func() {
+		e := &backend.Embedding{Vocab: 2000, Dim: benchHidden, Weight: w.Weight(numeric.BF16, 2000, benchHidden)}
+		batch := benchBatch(w, 64)
 		for i := range batch.Tokens {
 			batch.Tokens[i] %= 2000
 		}
-		x := w.be.NewBuffer(residual, benchHidden)
-		return func() { w.be.Embed(x, e, batch) }
+		x := w.Backend.NewBuffer(residual, benchHidden)
+		return func() { w.Backend.Embed(x, e, batch) }
 	})
 }
 
 func BenchmarkCrossEntropy(b *testing.B) {
-	bench(b, func(w *world) func() {
+	bench(b, func(w *backendtest.World) func() {
 		const vocab = 8000
-		head := w.linear(spec{in: benchHidden, out: vocab}, 1)
-		batch := w.benchBatch(64)
-		w.labelled(batch, vocab)
-		x, dx := w.filled(activation, len(batch.Rows), benchHidden, 1), w.be.NewBuffer(activation, benchHidden)
-		sum := w.be.NewSum()
-		return func() { w.be.CrossEntropy(sum, dx, x, head, batch) }
+		head := w.Linear(backendtest.Spec{In: benchHidden, Out: vocab}, 1)
+		batch := benchBatch(w, 64)
+		w.Labelled(batch, vocab)
+		x, dx := w.Filled(activation, len(batch.Rows), benchHidden, 1), w.Backend.NewBuffer(activation, benchHidden)
+		sum := w.Backend.NewSum()
+		return func() { w.Backend.CrossEntropy(sum, dx, x, head, batch) }
 	})
 }
 
 func BenchmarkAdamW(b *testing.B) {
-	bench(b, func(w *world) func() {
-		ps := []backend.Param{w.param(16, 1<<16, 1)}
+	bench(b, func(w *backendtest.World) func() {
+		ps := []backend.Param{w.Param(16, 1<<16, 1)}
 		o := backend.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: 1}
-		return func() { w.be.AdamW(ps, o) }
+		return func() { w.Backend.AdamW(ps, o) }
 	})
 }
 
 func BenchmarkSumSquares(b *testing.B) {
-	bench(b, func(w *world) func() {
-		ps := []backend.Param{w.param(16, 1<<16, 1)}
-		return func() { w.be.SumSquares(ps) }
+	bench(b, func(w *backendtest.World) func() {
+		ps := []backend.Param{w.Param(16, 1<<16, 1)}
+		return func() { w.Backend.SumSquares(ps) }
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/numeric"
 )
@@ -15,17 +16,17 @@ func TestOracle(t *testing.T) {
 	for _, p := range paths() {
 		t.Run(p.String(), func(t *testing.T) {
 			be := p.open(t, 2)
-			for _, e := range entries() {
-				t.Run(e.name, func(t *testing.T) {
+			for _, e := range backendtest.Entries() {
+				t.Run(e.Name, func(t *testing.T) {
 					bf16 := p.compute == "bf16"
 					tolerance := 1e-6
 					switch {
 					case bf16 && p.tiles():
 						tolerance = 2e-2 // roundings of a product's operands, which are products of such themselves
-					case bf16 && e.rounds:
+					case bf16 && e.Rounds:
 						tolerance = 8e-3 // two bf16 roundings
 					}
-					compare(t, execute(be, bf16, e.p), execute(oracle, bf16, e.p), tolerance)
+					backendtest.Compare(t, backendtest.Execute(be, bf16, e.Program), backendtest.Execute(backendtest.Oracle, bf16, e.Program), tolerance)
 				})
 			}
 		})
@@ -37,12 +38,12 @@ func TestThreads(t *testing.T) {
 	for _, p := range paths() {
 		t.Run(p.String(), func(t *testing.T) {
 			one, two, three := p.open(t, 1), p.open(t, 2), p.open(t, 3)
-			for _, e := range entries() {
-				want := execute(one, false, e.p)
+			for _, e := range backendtest.Entries() {
+				want := backendtest.Execute(one, false, e.Program)
 				for _, be := range []*Backend{two, three} {
-					for i, got := range execute(be, false, e.p) {
-						if !sameBits(got.v, want[i].v) {
-							t.Errorf("%s: %s: %s differs from one thread", e.name, be.Name(), got.name)
+					for i, got := range backendtest.Execute(be, false, e.Program) {
+						if !backendtest.SameBits(got.V, want[i].V) {
+							t.Errorf("%s: %s: %s differs from one thread", e.Name, be.Name(), got.Name)
 						}
 					}
 				}
@@ -59,8 +60,8 @@ func TestAllocations(t *testing.T) {
 	for _, p := range paths() {
 		t.Run(p.String(), func(t *testing.T) {
 			be := p.open(t, 2)
-			for _, e := range entries() {
-				run, _ := e.p(newWorld(be, false))
+			for _, e := range backendtest.Entries() {
+				run, _ := e.Program(newWorld(be, false))
 				run()
 				n := testing.AllocsPerRun(3, run)
 				for range 5 { // a worker that had no piece yet has no scratch
@@ -69,7 +70,7 @@ func TestAllocations(t *testing.T) {
 					}
 				}
 				if n != 0 {
-					t.Errorf("%s: %v allocations a run", e.name, n)
+					t.Errorf("%s: %v allocations a run", e.Name, n)
 				}
 			}
 		})
@@ -119,9 +120,9 @@ func TestRounding(t *testing.T) {
 			be := p.open(t, 1)
 			w := newWorld(be, false)
 			const n, in, out = 5, 40, 24
-			b := w.rows(n)
+			b := w.Rows(n)
 			b.Dropout = nil
-			ls := []*backend.Linear{w.linear(spec{in: in, out: out, dtype: numeric.F32}, 1)}
+			ls := []*backend.Linear{w.Linear(backendtest.Spec{In: in, Out: out, DType: numeric.F32}, 1)}
 			product := func(x, dy []float32) (y, dx []float32) {
 				by, bdx := be.NewBuffer(activation, out), be.NewBuffer(activation, in)
 				bx := filledWith(be, activation, in, x)
@@ -129,7 +130,7 @@ func TestRounding(t *testing.T) {
 				be.LinearBackward(bdx, nil, nil, filledWith(be, activation, out, dy), ls, b)
 				return read(by), read(bdx)
 			}
-			x, dy := w.values(n*in, 1), w.values(n*out, 1)
+			x, dy := w.Values(n*in, 1), w.Values(n*out, 1)
 			y, dx := product(x, dy)
 			round := func(v []float32) {
 				for i := range v {
@@ -143,12 +144,12 @@ func TestRounding(t *testing.T) {
 			wantSame(t, "y", roundedY, y)
 			wantSame(t, "dx", roundedX, dx)
 
-			branch := w.linear(spec{in: in, out: out, r: 4}, 2)
+			branch := w.Linear(backendtest.Spec{In: in, Out: out, R: 4}, 2)
 			h, hr := be.NewBuffer(stat, 4), be.NewBuffer(stat, 4)
 			by := be.NewBuffer(activation, out)
 			be.Linear(by, h, filledWith(be, activation, in, exact), nil, []*backend.Linear{branch}, b)
 			be.Linear(by, hr, filledWith(be, activation, in, x), nil, []*backend.Linear{branch}, b)
-			if d := distance(read(hr), read(h)); d > 1e-2 || (d < 1e-5) != p.tiles() {
+			if d := backendtest.Distance(read(hr), read(h)); d > 1e-2 || (d < 1e-5) != p.tiles() {
 				t.Errorf("x A^T of x and of x in bf16 differ by %.2g", d)
 			}
 		})

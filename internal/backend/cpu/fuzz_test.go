@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
 )
@@ -38,7 +39,7 @@ func FuzzNewWeight(f *testing.F) {
 	})
 }
 
-// FuzzAttention draws a geometry and a forest of segments, and wants what the oracle has.
+// FuzzAttention draws a geometry and a forest of segments, and wants what the backendtest.Oracle has.
 func FuzzAttention(f *testing.F) {
 	for seed := range uint64(30) {
 		f.Add(seed)
@@ -58,7 +59,7 @@ func FuzzAttention(f *testing.F) {
 			segments = append(segments, s)
 			rows += s.Len
 		}
-		p := attentionProgram(a, segments)
-		compare(t, execute(be, false, p), execute(oracle, false, p), 3e-6)
+		p := backendtest.AttentionProgram(a, segments)
+		backendtest.Compare(t, backendtest.Execute(be, false, p), backendtest.Execute(backendtest.Oracle, false, p), 3e-6)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
 )
@@ -37,7 +38,7 @@ func TestBuffer(t *testing.T) {
 			}
 			b.Write(in)
 			b.Read(out)
-			if !sameBits(in, out) {
+			if !backendtest.SameBits(in, out) {
 				t.Errorf("%d columns: what is read is not what was written", cols)
 			}
 			held := b.Bytes()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend"
+	"github.com/biolora/biolora/internal/backend/backendtest"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/quant"
 )
@@ -47,10 +48,10 @@ func TestQuantisedBits(t *testing.T) {
 func testQuantisedBits(t *testing.T, be *Backend, f quant.Format, out, in int) {
 	w := newWorld(be, false)
 	const n = 19
-	b := w.rows(n)
+	b := w.Rows(n)
 	b.Dropout = nil
-	m := quantise(f, out, in, w.values(out*in, 0.05))
-	x, dy := w.filled(activation, n, in, 1), w.filled(activation, n, out, 1)
+	m := backendtest.Quantise(f, out, in, w.Values(out*in, 0.05))
+	x, dy := w.Filled(activation, n, in, 1), w.Filled(activation, n, out, 1)
 	tokens := &backend.Batch{Tokens: []int32{0, int32(out - 1), 7}}
 	var results [2][3][]float32
 	for i, m := range []backend.Matrix{m, values(t, m)} {
@@ -59,7 +60,7 @@ func testQuantisedBits(t *testing.T, be *Backend, f quant.Format, out, in int) {
 			t.Fatal(err)
 		}
 		ls := []*backend.Linear{{Name: m.Name, In: in, Out: out, Weight: weight}}
-		y, dx, e := w.buffer(activation, out), w.buffer(activation, in), w.buffer(residual, in)
+		y, dx, e := w.Buffer(activation, out), w.Buffer(activation, in), w.Buffer(residual, in)
 		be.Linear(y, nil, x, nil, ls, b)
 		be.LinearBackward(dx, nil, nil, dy, ls, b)
 		be.Embed(e, &backend.Embedding{Vocab: out, Dim: in, Weight: weight}, tokens)
