@@ -205,29 +205,51 @@ func (r *Rows) chat(tok *tokenizer.Tokenizer, model string) (c instruct.Chat, er
 	return c, nil
 }
 
-// maxTemplate is the largest file that is read as a chat template, in bytes; chat.Parse takes no more.
-const maxTemplate = 1 << 20
+// MaxTemplate is the largest file that is read as a chat template, in bytes; chat.Parse takes no more.
+const MaxTemplate = 1 << 20
 
 // chosen is the chat template that is asked for: one of the tokenizer's, or a file.
 func (r *Rows) chosen(templates map[string]string) (*chat.Template, error) {
-	source, ok := templates[r.ChatTemplate]
-	if !ok {
-		text, err := regular.ReadFile(r.ChatTemplate, maxTemplate)
-		if err != nil {
-			names := "none"
-			if len(templates) > 0 {
-				names = strings.Join(slices.Sorted(maps.Keys(templates)), ", ")
-			}
-			return nil, fmt.Errorf("chat template %q is neither one of the tokenizer's (%s) nor a file that can be read: %w", r.ChatTemplate, names, err)
-		}
+	source, file, err := chatSource(r.ChatTemplate, templates)
+	if err != nil {
+		return nil, err
+	}
+	if file {
 		if r.ChatTemplate, err = filepath.Abs(r.ChatTemplate); err != nil {
 			return nil, fmt.Errorf("chat template: %w", err)
 		}
-		source = string(text)
 	}
 	t, err := chat.Parse(source)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.ChatTemplate, err)
 	}
 	return t, nil
+}
+
+// ChatSource is the text of a chat template: that of the tokenizer of this name, or else a file's. Of no name it is the
+// tokenizer's own, and an error where that has none.
+func ChatSource(tok *tokenizer.Tokenizer, nameOrFile string) (string, error) {
+	if nameOrFile == "" {
+		if source, ok := tok.ChatTemplate(); ok {
+			return source, nil
+		}
+		return "", errors.New("the model has no chat template: name a file")
+	}
+	source, _, err := chatSource(nameOrFile, tok.ChatTemplates())
+	return source, err
+}
+
+func chatSource(nameOrFile string, templates map[string]string) (source string, file bool, err error) {
+	if source, ok := templates[nameOrFile]; ok {
+		return source, false, nil
+	}
+	text, err := regular.ReadFile(nameOrFile, MaxTemplate)
+	if err != nil {
+		names := "none"
+		if len(templates) > 0 {
+			names = strings.Join(slices.Sorted(maps.Keys(templates)), ", ")
+		}
+		return "", true, fmt.Errorf("chat template %q is neither one of the tokenizer's (%s) nor a file that can be read: %w", nameOrFile, names, err)
+	}
+	return string(text), true, nil
 }

@@ -125,7 +125,7 @@ func (t *Task) chart() chart {
 
 // short is a name that has room beside a bar.
 func short(name string) string {
-	const most = 30
+	const most = 28
 	letters := []rune(name)
 	if len(letters) <= most {
 		return name

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/fingerprint"
-	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
@@ -20,9 +19,6 @@ import (
 
 // between is what follows an example.
 const between = "\n\n"
-
-// maxChatTemplate is the largest file that is read as a chat template, in bytes.
-const maxChatTemplate = 1 << 20
 
 // template is what makes the prompts of a system for a task: the system's own, else the task's, else the run's.
 func (o *Options) template(s System, x *set) (instruct.Template, string, error) {
@@ -66,7 +62,7 @@ func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, e
 	for name, token := range tok.SpecialNames() {
 		p.vars[name] = token
 	}
-	source, err := chatSource(r.ChatTemplate, tok)
+	source, err := dataset.ChatSource(tok, r.ChatTemplate)
 	if err != nil {
 		return nil, err
 	}
@@ -74,25 +70,6 @@ func (r *run) prompter(s System, tok *tokenizer.Tokenizer, x *set) (*prompter, e
 		return nil, fmt.Errorf("the chat template: %w", err)
 	}
 	return p, nil
-}
-
-// chatSource is a chat template's text: the tokenizer's own, another of its by name, or a file's.
-func chatSource(name string, tok *tokenizer.Tokenizer) (string, error) {
-	all := tok.ChatTemplates()
-	if name == "" {
-		if source, ok := tok.ChatTemplate(); ok {
-			return source, nil
-		}
-		return "", errors.New("the model has no chat template: name a file")
-	}
-	if source, ok := all[name]; ok {
-		return source, nil
-	}
-	text, err := regular.ReadFile(name, maxChatTemplate)
-	if err != nil {
-		return "", fmt.Errorf("chat template %q is neither one of the tokenizer's (%q) nor a file that can be read: %w", name, slices.Sorted(maps.Keys(all)), err)
-	}
-	return string(text), nil
 }
 
 // text is the prompt of a row.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/atomicfile"
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/regular"
@@ -83,7 +84,7 @@ func (r *run) resolve() (*settings, error) {
 	var errs []error
 	if r.ChatTemplate != "" {
 		s.ChatTemplate = fingerprint.Texts(r.ChatTemplate)
-		if text, err := regular.ReadFile(r.ChatTemplate, maxChatTemplate); err == nil {
+		if text, err := regular.ReadFile(r.ChatTemplate, dataset.MaxTemplate); err == nil {
 			s.ChatTemplate = fingerprint.Texts(string(text))
 		}
 	}

@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/model"
+	"github.com/biolora/biolora/tokenizer"
+	"github.com/biolora/biolora/tokenizer/chat"
 	"github.com/biolora/biolora/train/instruct"
 )
 
@@ -99,17 +102,38 @@ func MakePlan(ctx context.Context, g *Grid) (*Plan, error) {
 func (g *Grid) checkBases() error {
 	var errs []error
 	for _, b := range g.Bases {
-		if _, _, err := model.ReadConfig(b.Path); err != nil {
+		_, _, err := model.ReadConfig(b.Path)
+		if err := errors.Join(err, b.checkTemplate()); err != nil {
 			errs = append(errs, fmt.Errorf("base %s: %w", b.Name, err))
-		}
-		t, err := instruct.LoadTemplate(b.Template)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("base %s: %w", b.Name, err))
-		} else if !t.Chat && (b.ChatTemplate != "" || b.SystemPrompt != "") {
-			errs = append(errs, fmt.Errorf("base %s: chat_template and system_prompt are for the template chat, and it has %s", b.Name, b.Template))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkTemplate looks at the prompts of a base, since the first chat template would be read when other bases are done.
+func (b *Base) checkTemplate() error {
+	t, err := instruct.LoadTemplate(b.Template)
+	if err != nil {
+		return err
+	}
+	if !t.Chat {
+		if b.ChatTemplate != "" || b.SystemPrompt != "" {
+			return fmt.Errorf("chat_template and system_prompt are for the template chat, and it has %s", b.Template)
+		}
+		return nil
+	}
+	tok, err := tokenizer.Load(b.Path)
+	if err != nil {
+		return err
+	}
+	source, err := dataset.ChatSource(tok, b.ChatTemplate)
+	if err != nil {
+		return err
+	}
+	if _, err = chat.Parse(source); err != nil {
+		return fmt.Errorf("the chat template: %w", err)
+	}
+	return nil
 }
 
 func (p *Plan) readTasks() error {

@@ -202,7 +202,7 @@ func (r *runner) settings(c *Cell) (settings, error) {
 	s.Template = fingerprint.Texts(t.PromptInput, t.PromptNoInput, t.Response, t.Inference, t.LossAfter)
 	if t.Chat {
 		source := c.base.ChatTemplate
-		if text, err := regular.ReadFile(source, 1<<20); err == nil {
+		if text, err := regular.ReadFile(source, dataset.MaxTemplate); err == nil {
 			source = string(text)
 		}
 		s.Chat = fingerprint.Texts(source, c.base.SystemPrompt)
