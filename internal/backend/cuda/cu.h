@@ -6,7 +6,8 @@
 //	struct ScaleArgs { float *x; i32 n; float f; };
 //	KERNEL(scale, ScaleArgs, 256) { i32 i = BLOCK_X * THREADS + THREAD; if (i < a.n) a.x[i] *= a.f; }
 //
-// The last number is the most threads a block has. Blocks are one-dimensional, grids have up to three dimensions.
+// The last number is the most threads a block has; KERNEL_BLOCKS names the blocks too that a multiprocessor shall run at
+// once, which bounds their registers. Blocks are one-dimensional, grids have up to three dimensions.
 // Dynamic shared memory is shared_memory(), as many bytes as the launch asks for. Every thread of a warp must come to a
 // warp's operations (shuffles, mma, ldmatrix, SYNC_WARP), every thread of a block to SYNC.
 #pragma once
@@ -40,6 +41,8 @@ struct alignas(16) Word4 {
 #define DEVICE __device__ inline __attribute__((always_inline))
 #define KERNEL(name, Args, threads) \
 	extern "C" __global__ __attribute__((launch_bounds(threads))) void name(const Args a)
+#define KERNEL_BLOCKS(name, Args, threads, blocks) \
+	extern "C" __global__ __attribute__((launch_bounds(threads, blocks))) void name(const Args a)
 #define THREAD ((i32)__nvvm_read_ptx_sreg_tid_x())
 #define THREADS ((i32)__nvvm_read_ptx_sreg_ntid_x())
 #define BLOCK_X ((i32)__nvvm_read_ptx_sreg_ctaid_x())

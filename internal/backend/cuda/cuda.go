@@ -42,7 +42,8 @@ type Backend struct {
 	modules []driver.Module
 	args    [512]byte // of the launch that is made; on the heap, so that it does not move
 
-	lt ltProducts
+	lt       ltProducts
+	products products
 
 	staging   staging
 	batches   batches

@@ -16,6 +16,7 @@
 	static void name##_body(const Args &a);                                                                  \
 	static emu::Kernel name##_kernel(#name, sizeof(Args), threads, [](const void *p) { name##_body(*(const Args *)p); }); \
 	static void name##_body(const Args &a)
+#define KERNEL_BLOCKS(name, Args, threads, blocks) KERNEL(name, Args, threads)
 #define SHARED(type, name, n) static type name[n]
 
 namespace emu {
