@@ -57,6 +57,33 @@ func WriteJSON(path string, v any) error {
 	})
 }
 
+// Exactly has write write size bytes to w: no more are let through, and fewer are an error.
+func Exactly(w io.Writer, size uint64, write func(w io.Writer) error) error {
+	c := &counter{w: w, size: size, left: size}
+	if err := write(c); err != nil {
+		return err
+	}
+	if c.left != 0 {
+		return fmt.Errorf("%d bytes of data, want %d", size-c.left, size)
+	}
+	return nil
+}
+
+// counter refuses to write more than is left.
+type counter struct {
+	w          io.Writer
+	size, left uint64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	if uint64(len(p)) > c.left {
+		return 0, fmt.Errorf("at least %d bytes of data, want %d", c.size-c.left+uint64(len(p)), c.size)
+	}
+	n, err := c.w.Write(p)
+	c.left -= uint64(n)
+	return n, err
+}
+
 // create opens a new file beside path. The mode is that of any new file, which os.CreateTemp's is not.
 func create(path string) (*os.File, error) {
 	dir, base := filepath.Split(path)

@@ -113,3 +113,13 @@ func TestWriteJSON(t *testing.T) {
 		t.Error("a function became JSON")
 	}
 }
+
+func TestExactly(t *testing.T) {
+	for n, want := range map[int]string{2: "2 bytes of data, want 3", 3: "", 4: "at least 4 bytes of data, want 3"} {
+		var b strings.Builder
+		err := Exactly(&b, 3, put("abcdef"[:n]))
+		if want == "" && (err != nil || b.String() != "abc") || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%d bytes: %q, %v", n, &b, err)
+		}
+	}
+}

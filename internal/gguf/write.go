@@ -167,33 +167,11 @@ func (s *Source) size() (uint64, error) {
 }
 
 func (s *Source) write(w io.Writer, size uint64) error {
-	if s.Write == nil {
-		_, err := w.Write(s.Data)
-		return err
+	write := s.Write
+	if write == nil {
+		write = func(w io.Writer) error { _, err := w.Write(s.Data); return err }
 	}
-	c := &counter{w: w, left: size}
-	if err := s.Write(c); err != nil {
-		return err
-	}
-	if c.left != 0 {
-		return fmt.Errorf("%d bytes of data, want %d", size-c.left, size)
-	}
-	return nil
-}
-
-// counter refuses to write more than is left.
-type counter struct {
-	w    io.Writer
-	left uint64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	if uint64(len(p)) > c.left {
-		return 0, fmt.Errorf("more data than its shape says, by at least %d bytes", uint64(len(p))-c.left)
-	}
-	n, err := c.w.Write(p)
-	c.left -= uint64(n)
-	return n, err
+	return atomicfile.Exactly(w, size, write)
 }
 
 func checkName(name string, limit int) error {

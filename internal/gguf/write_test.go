@@ -119,7 +119,7 @@ func TestWriteErrors(t *testing.T) {
 		{nil, []Source{{Name: "a", Type: I8, Shape: huge, Write: fails.Write}, {Name: "b", Type: I8, Shape: huge, Write: fails.Write}},
 			`tensor "b": the file would be too large`},
 		{nil, []Source{giveBytes(3)}, `tensor "w": 3 bytes of data, want 4`},
-		{nil, []Source{giveBytes(5)}, `tensor "w": more data than its shape says, by at least 1 bytes`},
+		{nil, []Source{giveBytes(5)}, `tensor "w": at least 5 bytes of data, want 4`},
 		{nil, []Source{fails}, `tensor "w": boom`},
 		{nil, make([]Source, MaxTensors+1), "65537 tensors, at most 65536 are allowed\n"},
 		{make([]KeyValue, MaxKeys+1), nil, "65537 keys, at most 65536 are allowed\n"},

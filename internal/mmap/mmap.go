@@ -41,6 +41,22 @@ func Open(path string) (*File, error) {
 	return m, nil
 }
 
+// Parse maps the file at path and has parse read it, under Guard. What parse returns uses the file's bytes until the File
+// is closed. The error names path.
+func Parse[T any](path string, parse func(data []byte, path string) (T, error)) (parsed T, m *File, err error) {
+	if m, err = Open(path); err != nil {
+		return parsed, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = Guard(func() (err error) {
+		parsed, err = parse(m.Data, path)
+		return err
+	})
+	if err != nil {
+		return parsed, nil, errors.Join(err, m.Close())
+	}
+	return parsed, m, nil
+}
+
 func open(f *os.File, path string) (*File, error) {
 	info, err := f.Stat()
 	if err != nil {

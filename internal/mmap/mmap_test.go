@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -34,5 +35,32 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(dir, "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("some bytes"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first := func(data []byte, name string) (byte, error) {
+		if name != path {
+			t.Errorf("parse is told %s", name)
+		}
+		return data[0], nil
+	}
+	got, f, err := Parse(path, first)
+	if err != nil || got != 's' {
+		t.Fatalf("%c, %v", got, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	bad := errors.New("no such format")
+	if _, f, err := Parse(path, func([]byte, string) (int, error) { return 0, bad }); !errors.Is(err, bad) || f != nil {
+		t.Errorf("%v, %v", f, err)
+	}
+	if _, _, err := Parse(path+".not", first); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), path+".not: ") {
+		t.Error(err)
 	}
 }

@@ -41,17 +41,9 @@ type File struct {
 // Open maps the file at path and reads what its tensors are called and where they lie. The tensors' Data is valid
 // until Close.
 func Open(path string) (*File, error) {
-	m, err := mmap.Open(path)
+	f, m, err := mmap.Parse(path, Parse)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	var f *File
-	err = mmap.Guard(func() (err error) {
-		f, err = Parse(m.Data, path)
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(err, m.Close())
+		return nil, err
 	}
 	f.mapped = m
 	return f, nil

@@ -54,33 +54,11 @@ func Write(w io.Writer, tensors []Source, metadata map[string]string) error {
 }
 
 func (s *Source) write(w io.Writer, size uint64) error {
-	c := &counter{w: w, left: size}
 	write := s.Write
 	if write == nil {
 		write = func(w io.Writer) error { _, err := w.Write(s.Data); return err }
 	}
-	if err := write(c); err != nil {
-		return err
-	}
-	if c.left != 0 {
-		return fmt.Errorf("%d bytes of data, want %d", size-c.left, size)
-	}
-	return nil
-}
-
-// counter refuses to write more than is left.
-type counter struct {
-	w    io.Writer
-	left uint64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	if uint64(len(p)) > c.left {
-		return 0, fmt.Errorf("more data than its shape says, by at least %d bytes", uint64(len(p))-c.left)
-	}
-	n, err := c.w.Write(p)
-	c.left -= uint64(n)
-	return n, err
+	return atomicfile.Exactly(w, size, write)
 }
 
 // encodeHeader returns the header with its length before it, and the bytes of each tensor. It names every problem.

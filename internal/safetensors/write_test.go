@@ -62,9 +62,9 @@ func TestWriteErrors(t *testing.T) {
 		`tensor "a": shape [-1] is too large`:                                          {{Name: "a", DType: numeric.F32, Shape: []int{-1}}},
 		`tensor "a": cannot write the format "invalid"`:                                {{Name: "a"}},
 		`tensor "w": 3 bytes of data, want 4`:                                          {giveBytes(3)},
-		`tensor "w": more data than its shape says, by at least 1 bytes`:               {giveBytes(5)},
+		`tensor "w": at least 5 bytes of data, want 4`:                                 {giveBytes(5)},
 		"tensor \"a\": the name is there twice\ntensor \"b\": the name is there twice": {u8("a", 1), u8("a", 1), u8("b", 0), u8("b", 0)},
-		`tensor "w": boom`: {fails},
+		`tensor "w": boom`:                                                             {fails},
 	} {
 		if err := Write(io.Discard, sources, nil); err == nil || err.Error() != want {
 			t.Errorf("got %v\nwant %s", err, want)
