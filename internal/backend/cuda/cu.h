@@ -32,6 +32,12 @@ struct alignas(16) Word4 {
 	u32 x, y, z, w;
 };
 
+#ifdef CU_FIELDS // what emu/fields.go reads
+
+#define KERNEL(name, Args, threads) CU_KERNEL name Args threads
+#define KERNEL_BLOCKS(name, Args, threads, blocks) KERNEL(name, Args, threads)
+
+#else
 #ifndef CU_EMU
 
 #define __global__ __attribute__((global))
@@ -161,3 +167,5 @@ DEVICE float block_max(float v, float *part) {
 	for (i32 i = 1; i < THREADS / 32; i++) top = part[i] > top ? part[i] : top;
 	return top;
 }
+
+#endif // CU_FIELDS

@@ -48,8 +48,8 @@ type Backend struct {
 	staging   staging
 	batches   batches
 	optimiser optimiser
-	held      int64 // bytes allocated on the device
-	poison    bool  // new memory and resized buffers are NaN: tests see what an operation forgets to write
+	poison    bool // new memory and resized buffers are NaN: tests see what an operation forgets to write
+	heap      *heap
 }
 
 // New opens a card. An error that is driver.ErrUnavailable says that there is none that can be used.
@@ -72,7 +72,7 @@ func New(o Options) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cuda: device %d: %w", o.Device, err)
 	}
-	be := &Backend{ctx: ctx, half: half}
+	be := &Backend{ctx: ctx, half: half, heap: &heap{}}
 	if err := be.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("cuda: device %d: %w", o.Device, err), be.close())
 	}
@@ -111,8 +111,12 @@ func (be *Backend) Close() error {
 
 func (be *Backend) close() error {
 	var errs []error
+	if be.stream != 0 {
+		errs = append(errs, be.ctx.Synchronize(be.stream))
+	}
 	errs = append(errs, be.closeLt()...)
 	errs = append(errs, be.closeStaging()...)
+	errs = append(errs, be.freeAll()...)
 	for _, m := range be.modules {
 		errs = append(errs, be.ctx.Unload(m))
 	}
@@ -157,36 +161,3 @@ func grid3(x, y, z int, threads, shared uint32) driver.Launch {
 
 // wait waits until the card has done everything.
 func (be *Backend) wait() { check(be.ctx.Synchronize(be.stream)) }
-
-// memory is a piece of the card's memory that grows and never shrinks.
-type memory struct {
-	at    driver.Ptr
-	bytes int64
-}
-
-// grow makes m hold n bytes; what it held is lost if it has to grow.
-func (be *Backend) grow(m *memory, n int64) {
-	if n <= m.bytes {
-		return
-	}
-	be.release(m)
-	n = (n + 255) / 256 * 256
-	at, err := be.ctx.Alloc(n)
-	check(err)
-	m.at, m.bytes = at, n
-	be.held += n
-	if be.poison {
-		check(be.ctx.Set(at, 0xff, n, be.stream))
-	}
-}
-
-// release frees m when the card is past all that uses it.
-func (be *Backend) release(m *memory) {
-	if m.bytes == 0 {
-		return
-	}
-	be.wait()
-	check(be.ctx.Free(m.at))
-	be.held -= m.bytes
-	*m = memory{}
-}

@@ -78,11 +78,7 @@ func (be *Backend) closeLt() (errs []error) {
 	if be.lt.lib == nil {
 		return nil
 	}
-	errs = append(errs, be.dropPlans(), be.lt.lib.Close())
-	if be.lt.workspace.bytes > 0 {
-		errs = append(errs, be.ctx.Free(be.lt.workspace.at))
-	}
-	return errs
+	return append(errs, be.dropPlans(), be.lt.lib.Close())
 }
 
 func (be *Backend) dropPlans() error {

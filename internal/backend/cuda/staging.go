@@ -49,6 +49,7 @@ func (be *Backend) fetch(dst []byte, src driver.Ptr) {
 		h := be.nextHalf()
 		n := min(len(dst), len(h))
 		check(be.ctx.CopyToHost(h[:n], src, be.stream))
+		check(be.ctx.Record(be.staging.done[be.staging.turn], be.stream))
 		be.wait()
 		copy(dst, h[:n])
 		dst, src = dst[n:], src+driver.Ptr(n)

@@ -1,5 +1,6 @@
 // Package emu builds a CUDA driver whose device is the CPU: the kernels' own source, compiled by a C++ compiler, each
-// thread a fiber (cpp/emu.h), and a driver around them (cpp/driver.cc) that checks what it is given. It is for tests.
+// thread a fiber (cpp/emu.h), a driver around them (cpp/driver.cc) that checks what it is given and runs streams in orders
+// that events allow, and a cublasLt (cpp/cublaslt.cc). It is for tests; Open gives them its settings.
 package emu
 
 import (

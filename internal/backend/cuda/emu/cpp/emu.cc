@@ -1,10 +1,12 @@
 #include "../../cu.h"
 #include <algorithm>
 #include <deque>
+#include <csetjmp>
+#include <csignal>
+#include <pthread.h>
 #include <random>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <vector>
 
 namespace emu {
 
@@ -23,19 +25,32 @@ const Kernel *find(const char *name) {
 	return nullptr;
 }
 
+static Pointers *tables;
+
+Pointers::Pointers(const char *kernel, std::vector<int> offsets) : kernel(kernel), offsets(std::move(offsets)), next(tables) { tables = this; }
+
+const std::vector<int> &pointers(const Kernel *k) {
+	for (const Pointers *p = tables; p; p = p->next)
+		if (!strcmp(p->kernel, k->name)) return p->offsets;
+	fprintf(stderr, "emu: no table of the arguments of %s\n", k->name);
+	abort();
+}
+
+std::string (*explain)(u64 address);
+
 void order(unsigned long long o) { turns = o; }
 
 // switch_to saves the registers that a call keeps on the stack, leaves the stack pointer in *from and goes on at to.
 #if defined(__x86_64__)
 extern "C" void emu_switch(void **from, void *to);
-asm(".text\n.globl emu_switch\nemu_switch:\n"
+asm(".text\n.globl emu_switch\n.hidden emu_switch\nemu_switch:\n"
     "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
     "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
     "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
 static const int saved = 6;
 #elif defined(__aarch64__)
 extern "C" void emu_switch(void **from, void *to);
-asm(".text\n.globl emu_switch\nemu_switch:\n"
+asm(".text\n.globl emu_switch\n.hidden emu_switch\nemu_switch:\n"
     "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
     "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\nstp d12,d13,[sp,#128]\nstp d14,d15,[sp,#144]\n"
     "mov x9,sp\nstr x9,[x0]\nmov sp,x1\n"
@@ -79,7 +94,10 @@ void yield(Wait w) {
 }
 
 static void start(Fiber &f) {
-	if (!f.stack) f.stack = (char *)mmap(nullptr, stackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!f.stack) {
+		f.stack = (char *)mmap(nullptr, stackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		mprotect(f.stack, sysconf(_SC_PAGESIZE), PROT_NONE);
+	}
 	f.wait = Running;
 	f.open.clear();
 	f.under.clear();
@@ -154,6 +172,35 @@ static std::string runBlock(int threads) {
 	}
 }
 
+static std::string runGrid(const unsigned grid[3], unsigned threads, size_t whole) {
+	for (unsigned z = 0; z < grid[2]; z++)
+		for (unsigned y = 0; y < grid[1]; y++)
+			for (unsigned x = 0; x < grid[0]; x++) {
+				now.block[0] = x, now.block[1] = y, now.block[2] = z;
+				memset(now.shared, 0xff, whole);
+				std::string err = runBlock(threads);
+				if (!err.empty()) return err;
+			}
+	return "";
+}
+
+// While a kernel runs on this thread a fault leads out of it; faults of other threads are for whoever had the signal.
+static volatile bool inside;
+static pthread_t runner;
+static sigjmp_buf out;
+static void *volatile faulted;
+static struct sigaction others[2]; // of SIGSEGV and SIGBUS
+
+static void fault(int signal, siginfo_t *info, void *context) {
+	if (inside && pthread_equal(runner, pthread_self())) {
+		faulted = info->si_addr;
+		siglongjmp(out, 1);
+	}
+	const struct sigaction &other = others[signal == SIGBUS];
+	if (other.sa_flags & SA_SIGINFO) other.sa_sigaction(signal, info, context);
+	else abort();
+}
+
 std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, size_t shared, const void *args) {
 	// Shared memory ends where a page begins that cannot be touched.
 	static char *area;
@@ -170,15 +217,28 @@ std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, si
 	size_t whole = (shared + 15) / 16 * 16;
 	now.shared = area + room - whole;
 	for (int i = 0; i < 3; i++) now.blocks[i] = grid[i];
-	for (unsigned z = 0; z < grid[2]; z++)
-		for (unsigned y = 0; y < grid[1]; y++)
-			for (unsigned x = 0; x < grid[0]; x++) {
-				now.block[0] = x, now.block[1] = y, now.block[2] = z;
-				memset(now.shared, 0xff, whole);
-				std::string err = runBlock(threads);
-				if (!err.empty()) return err;
-			}
-	return "";
+
+	struct sigaction mine = {};
+	mine.sa_sigaction = fault;
+	mine.sa_flags = SA_SIGINFO | SA_ONSTACK;
+	sigaction(SIGSEGV, &mine, &others[0]);
+	sigaction(SIGBUS, &mine, &others[1]);
+	std::string err;
+	runner = pthread_self();
+	if (!sigsetjmp(out, 1)) {
+		inside = true;
+		err = runGrid(grid, threads, whole);
+	} else {
+		char text[200];
+		snprintf(text, sizeof text, "kernel %s, block (%d, %d, %d), thread %d touches ", k->name, now.block[0], now.block[1], now.block[2], now.thread);
+		u64 at = (u64)faulted;
+		bool beyond = at >= (u64)area + room && at < (u64)area + room + sysconf(_SC_PAGESIZE);
+		err = text + (beyond ? "what lies after its shared memory" : explain(at));
+	}
+	inside = false;
+	sigaction(SIGSEGV, &others[0], nullptr);
+	sigaction(SIGBUS, &others[1], nullptr);
+	return err;
 }
 
 } // namespace emu

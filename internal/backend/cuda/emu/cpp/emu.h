@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #define DEVICE static inline
 #define UNROLL
@@ -32,6 +33,15 @@ struct Kernel {
 };
 const Kernel *find(const char *name);
 
+// Where a kernel's arguments have pointers. Package emu writes one for each kernel beside its source.
+struct Pointers {
+	const char *kernel;
+	std::vector<int> offsets;
+	Pointers *next;
+	Pointers(const char *kernel, std::vector<int> offsets);
+};
+const std::vector<int> &pointers(const Kernel *k);
+
 enum Wait { Running, Block, Warp, Done };
 
 struct State {
@@ -47,8 +57,12 @@ void copy_later(void *to, const void *from, bool valid);
 void commit();
 void wait_copies(int groups);
 
-// Runs a grid. It fails with a message for a kernel whose threads wait for each other for ever.
+// Runs a grid. It fails with a message for a kernel whose threads wait for each other for ever, or touch memory that is
+// not there.
 std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, size_t shared, const void *args);
+
+// Says what lies at an address.
+extern std::string (*explain)(u64 address);
 
 // How threads between barriers take turns: 0 ascending, 1 descending, else shuffled by that seed.
 void order(unsigned long long o);
