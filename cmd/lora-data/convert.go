@@ -154,7 +154,7 @@ func (c *convert) list(s *cli.Streams) error {
 		return err
 	}
 	for _, conv := range all {
-		fmt.Fprintf(s.Out, "%-18s %-5s %s\n", conv.Name, conv.Task.Category, conv.Task.Title)
+		fmt.Fprintf(s.Out, "%-18s %-5s %s\n%25s%s\n", conv.Name, conv.Task.Category, conv.Task.Title, "", conv.Tried())
 	}
 	return nil
 }

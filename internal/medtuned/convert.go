@@ -22,6 +22,10 @@ type Converter struct {
 	Name   string // the task's, and the source of its rows
 	Task   Task
 	Format string // what files it takes and what must be in them, for people
+	More   string // other files that it takes, or empty
+	// Seen are the shapes of files that were read from the corpus itself, and Told those that are known from public
+	// descriptions, or from programs that read them.
+	Seen, Told string
 
 	trainOnly bool // the corpus has no splits
 	items     itemsFunc
@@ -94,9 +98,25 @@ func (c Converter) Describe() string {
 		"inferred": "The shape of the rows is inferred from the papers, not published.",
 		"own":      "The shape of the rows is our own: the papers publish none.",
 	}[c.Task.Shape]
-	return fmt.Sprintf("%s: %s\ncategory %s; metrics %s; answers are read as %s, up to %d tokens; %d wordings\n%s\n\n%s\n",
+	files := strings.TrimSpace(c.Format)
+	if c.More != "" {
+		files += "\n\n" + strings.TrimSpace(c.More)
+	}
+	return fmt.Sprintf("%s: %s\ncategory %s; metrics %s; answers are read as %s, up to %d tokens; %d wordings\n%s\n%s\n\n%s\n",
 		c.Name, c.Task.Title, c.Task.Category, strings.Join(c.Task.Metrics, ", "), c.Task.Parser, c.Task.MaxNewTokens,
-		len(c.Task.Instructions), known, strings.TrimSpace(c.Format))
+		len(c.Task.Instructions), known, c.Tried(), files)
+}
+
+// Tried says on what the converter was tried.
+func (c Converter) Tried() string {
+	var parts []string
+	if c.Seen != "" {
+		parts = append(parts, "tried on the corpus: "+c.Seen)
+	}
+	if c.Told != "" {
+		parts = append(parts, "known from descriptions only: "+c.Told)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Convert makes rows of files. After a bad record, which is a *rows.Error, the sequence goes on; any other error is its

@@ -17,12 +17,14 @@
 //
 // Licensed corpora are the user's to bring. Converter.Describe says which file of the corpus a converter takes and what
 // must be in it. Records come as JSON (an array), JSON Lines, CSV or TSV with a first line of names, or Parquet, as
-// package rows reads them, whatever form is named there; entity tagging comes as text of two columns:
+// package rows reads them, whatever form is named there; entity tagging comes as text of two columns. The corpora of i2b2 and
+// Hallmarks of Cancer are read as they are distributed, too: notes or abstracts with what stands in them in files beside
+// (.con, .rel, labels/), or in one of XML. Converter.Seen and Told say which shapes were tried on the corpus itself:
 //
 //	the corpus                                  converter
 //	NCBI-disease, BC5CDR, BC2GM, JNLPBA         ncbi-disease, bc5cdr-disease, bc5cdr-chem, bc2gm, jnlpba
 //	i2b2-2012 events                            i2b2-2012 (typed tags)
-//	any other in two columns                    ner, ner-typed
+//	any other in two columns, or .con or XML    ner, ner-typed
 //	GAD, i2b2-2010 relations                    gad, i2b2-2010
 //	MedNLI                                      mednli
 //	Hallmarks of Cancer                         hoc (sentences), hoc-documents

@@ -41,10 +41,9 @@ A row: the sentence -> the label.
 `
 
 func i2b2RelationItem(f *fields, task *Task) item {
-	const none = "No Relations"
 	it := item{
 		input:  f.text("sentence", "text"),
-		output: f.label(task.Labels, map[string]string{"none": none, "false": none, "no relation": none}, "label"),
+		output: f.label(task.Labels, map[string]string{"none": noRelation, "false": noRelation, "no relation": noRelation}, "label"),
 	}
 	marks := 0
 	for _, m := range []string{"@problem$", "@test$", "@treatment$"} {
@@ -74,7 +73,8 @@ func medNLIItem(f *fields, task *Task) item {
 
 const hallmarkLabels = `Labels are the hallmarks' names, in any letter case, with or without their abbreviation, or the abbreviations alone: PS, GS,
 CD, RI, A, IM, GI, TPI, CE, ID; as a list or in one text, apart by commas or semicolons. No label: an empty list or text,
-or none.
+or none. Or ten flags, "0_0,1_0,2_1,...": the hallmarks by the alphabet from 0, each with 1 where it applies, as in the BLUE
+benchmark's files for BERT.
 `
 
 const hocFormat = `Files: records {"sentence", "labels"}: sentences of the Hallmarks of Cancer corpus.
@@ -103,6 +103,19 @@ func hallmarks(f *fields, task *Task) (found []string) {
 		given = strings.FieldsFunc(strings.Trim(v, "[] \t"), func(r rune) bool { return r == ',' || r == ';' })
 	default:
 		given = f.list("labels", "label")
+	}
+	return f.hallmarks(given, task)
+}
+
+// hallmarks finds labels by their names, abbreviations or flags.
+func (f *fields) hallmarks(given []string, task *Task) (found []string) {
+	names, ok, err := flagged(given)
+	if err != nil {
+		f.fail("%w", err)
+		return nil
+	}
+	if ok {
+		given = names
 	}
 	others := map[string]string{}
 	for other, label := range task.Aliases {
@@ -168,9 +181,9 @@ const maxAbstract = 1 << 18
 
 // hocDocuments joins the sentences of abstracts. A bad sentence makes its abstract bad.
 func hocDocuments(ctx context.Context, files []string, task *Task, skip skipFunc) iter.Seq2[item, error] {
-	parts := perRecord(rows.Shape{}, func(f *fields, task *Task) item {
+	parts := byExtension(perRecord(rows.Shape{}, func(f *fields, task *Task) item {
 		return item{key: document(f), input: f.text("sentence", "text"), output: joinLabels(hallmarks(f, task), task)}
-	})
+	}), map[string]fileFunc{".txt": wholeAbstract})
 	return func(yield func(item, error) bool) {
 		var doc item // with nothing in it before the first sentence
 		var wrong []error

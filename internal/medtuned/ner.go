@@ -38,8 +38,8 @@ const typedFormat = nerFormat + typedRow + `
 	helps	O
 `
 
-const i2b2EventsFormat = nerFormat + `Types are PROBLEM, TEST, TREATMENT, CLINICAL_DEPT, EVIDENTIAL and OCCURRENCE, in any letter case. The corpus comes as XML
-(and needs a data use agreement): make columns of its EVENT elements first.
+const i2b2EventsFormat = nerFormat + `Types are PROBLEM, TEST, TREATMENT, CLINICAL_DEPT, EVIDENTIAL and OCCURRENCE, in any letter case. The corpus needs a data use
+agreement.
 ` + typedRow + `
 	Chest	B-TEST
 	film	I-TEST
@@ -241,12 +241,22 @@ func (t *tagger) kind(kind string) (string, error) {
 	return "", fmt.Errorf("expected a tag of the types %s, got %q", strings.Join(t.types, ", "), short(kind))
 }
 
-// tagged are the corpora in two columns.
+// twoColumns is the shape of nerFormat.
+const twoColumns = "two columns"
+
+// tagged are the corpora of tagged tokens.
 func tagged() (cs []Converter) {
-	for _, name := range []string{"ncbi-disease", "bc5cdr-disease", "bc5cdr-chem", "bc2gm", "jnlpba", "ner"} {
-		cs = append(cs, Converter{Name: name, Format: untypedFormat, items: nerItems(false)})
+	for _, name := range []string{"ncbi-disease", "bc5cdr-disease", "bc5cdr-chem", "jnlpba"} {
+		cs = append(cs, Converter{Name: name, Format: untypedFormat, Seen: twoColumns, items: nerItems(false)})
 	}
+	annotated := func(typed bool) itemsFunc {
+		return byExtension(nerItems(typed), map[string]fileFunc{".con": conceptTags(typed), ".xml": eventTags(typed)})
+	}
+	const more, told = conceptTagFiles + "\n" + eventFiles, "i2b2-2010's .con, i2b2-2012's XML"
 	return append(cs,
-		Converter{Name: "ner-typed", Format: typedFormat, items: nerItems(true)},
-		Converter{Name: "i2b2-2012", Format: i2b2EventsFormat, items: nerItems(true)})
+		Converter{Name: "bc2gm", Format: untypedFormat, Told: twoColumns, items: nerItems(false)},
+		Converter{Name: "ner", Format: untypedFormat, More: more, Seen: twoColumns, Told: told, items: annotated(false)},
+		Converter{Name: "ner-typed", Format: typedFormat, More: more, Seen: twoColumns, Told: told, items: annotated(true)},
+		Converter{Name: "i2b2-2012", Format: i2b2EventsFormat, More: eventFiles, Told: twoColumns + ", XML",
+			items: byExtension(nerItems(true), map[string]fileFunc{".xml": eventTags(true)})})
 }
