@@ -48,6 +48,7 @@ type Backend struct {
 	staging   staging
 	batches   batches
 	optimiser optimiser
+	sums      sums
 	poison    bool // new memory and resized buffers are NaN: tests see what an operation forgets to write
 	heap      *heap
 }
@@ -117,6 +118,7 @@ func (be *Backend) close() error {
 	errs = append(errs, be.closeLt()...)
 	errs = append(errs, be.closeStaging()...)
 	errs = append(errs, be.freeAll()...)
+	errs = append(errs, be.closeSums()...)
 	for _, m := range be.modules {
 		errs = append(errs, be.ctx.Unload(m))
 	}

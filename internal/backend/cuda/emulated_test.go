@@ -3,19 +3,21 @@ package cuda
 import (
 	"testing"
 
-	"github.com/ebitengine/purego"
+	"github.com/biolora/biolora/internal/backend/cuda/emu"
 )
+
+// emulatedDevice is what can be set and read of the emulated device.
+func emulatedDevice(t testing.TB) *emu.Device {
+	t.Helper()
+	d, err := emu.Open(emulatedDriver(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
 
 // setOrder says how the emulated device's threads take turns from now on.
 func setOrder(t testing.TB, order uint64) {
 	t.Helper()
-	lib, err := purego.Dlopen(emulatedDriver(t), purego.RTLD_NOW)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := purego.Dlsym(lib, "emuSetOrder")
-	if err != nil {
-		t.Fatal(err)
-	}
-	purego.SyscallN(f, uintptr(order))
+	emulatedDevice(t).SetOrder(order)
 }

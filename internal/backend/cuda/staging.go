@@ -66,7 +66,7 @@ func (be *Backend) closeStaging() (errs []error) {
 }
 
 // bytesOf is the memory of v.
-func bytesOf[T float32 | float64 | int32 | uint32 | uint64](v []T) []byte {
+func bytesOf[T float32 | float64 | int32 | uint32 | uint64 | tensor | piece](v []T) []byte {
 	if len(v) == 0 {
 		return nil
 	}
