@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -93,25 +94,18 @@ func Open(path string) (*Library, error) {
 	if path != "" {
 		candidates = []string{path}
 	}
-	var handle uintptr
-	var err error
-	for _, name := range candidates {
-		if handle, err = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL); err == nil {
-			path = name
-			break
-		}
-	}
-	if handle == 0 {
+	handle, name, err := openFirst(candidates)
+	if err != nil {
 		return nil, fmt.Errorf("%w: no NVIDIA driver: %v", ErrUnavailable, err)
 	}
-	l := &Library{path: path}
+	l := &Library{path: name}
 	for i, name := range symbols {
 		if l.at[i], err = purego.Dlsym(handle, name); err != nil {
-			return nil, fmt.Errorf("%w: %s has no %s: the driver is too old", ErrUnavailable, path, name)
+			return nil, fmt.Errorf("%w: %s has no %s: the driver is too old", ErrUnavailable, l.path, name)
 		}
 	}
 	if err := l.call(fInit, 0); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, unavailable(err)
 	}
 	var version int32
 	if err := l.call(fDriverGetVersion, uintptr(unsafe.Pointer(&version))); err != nil {
@@ -125,6 +119,49 @@ func Open(path string) (*Library, error) {
 	}
 	libraries.open[path] = l
 	return l, nil
+}
+
+// openFirst opens the first library that there is; the error is that of the first that there is not.
+func openFirst(names []string) (handle uintptr, name string, err error) {
+	for _, name := range names {
+		handle, e := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+		if e == nil {
+			return handle, name, nil
+		}
+		if err == nil {
+			err = e
+		}
+	}
+	return 0, "", err
+}
+
+// unavailable says in words why the driver or a card cannot be used.
+func unavailable(err error) error {
+	why := ""
+	var e *Error
+	if errors.As(err, &e) {
+		switch e.Code {
+		case 34:
+			why = "what was found is the toolkit's stub of a driver: "
+		case 46:
+			why = "another process has the card for itself: "
+		case 100:
+			why = "the driver finds no NVIDIA card" + visible() + ": "
+		case 803:
+			why = "the driver's library and its kernel module are of two versions: restart the machine: "
+		case 804:
+			why = "the driver is older than the CUDA it is to run, and cannot do so on this card: "
+		}
+	}
+	return fmt.Errorf("%w: %s%w", ErrUnavailable, why, err)
+}
+
+// visible says what the driver was told to hide.
+func visible() string {
+	if v, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {
+		return fmt.Sprintf(" (CUDA_VISIBLE_DEVICES is %q)", v)
+	}
+	return ""
 }
 
 func dotted(version int) string { return fmt.Sprintf("%d.%d", version/1000, version%1000/10) }
@@ -230,6 +267,16 @@ type Context struct {
 
 // NewContext opens a device. It is current on the calling thread then.
 func (l *Library) NewContext(ordinal int) (*Context, error) {
+	var n int32
+	if err := l.call(fDeviceGetCount, uintptr(unsafe.Pointer(&n))); err != nil {
+		return nil, unavailable(err)
+	}
+	switch {
+	case n == 0:
+		return nil, fmt.Errorf("%w: the driver shows no card%s", ErrUnavailable, visible())
+	case ordinal < 0 || ordinal >= int(n):
+		return nil, fmt.Errorf("%w: there are %d cards, the last is %d%s", ErrUnavailable, n, n-1, visible())
+	}
 	d, err := l.device(ordinal)
 	if err != nil {
 		return nil, err
@@ -239,7 +286,7 @@ func (l *Library) NewContext(ordinal int) (*Context, error) {
 		return nil, err
 	}
 	if err := l.call(fPrimaryCtxRetain, uintptr(unsafe.Pointer(&c.handle)), uintptr(c.current)); err != nil {
-		return nil, err
+		return nil, unavailable(err)
 	}
 	return c, c.Bind()
 }

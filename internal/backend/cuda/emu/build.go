@@ -39,7 +39,7 @@ func newBuilder() (*builder, error) {
 	if err != nil || len(sources) == 0 {
 		return nil, fmt.Errorf("no kernels in %s: %v", b.kernels, err)
 	}
-	more, err := filepath.Glob(filepath.Join(b.kernels, "emu", "cpp", "*.cc"))
+	more, err := filepath.Glob(filepath.Join(b.kernels, "emu", "cpp", "*.c[cu]"))
 	if err != nil {
 		return nil, err
 	}
