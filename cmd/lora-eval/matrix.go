@@ -75,7 +75,7 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 		return err
 	}
 	plan, err := matrix.MakePlan(ctx, grid)
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return cli.StoppedError{Note: "; nothing was begun", Err: ctx.Err()}
 	}
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting,
 	})
 	p.end()
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return cli.StoppedError{Note: p.kept(), Err: ctx.Err()}
 	}
 	if res == nil {
@@ -148,8 +148,23 @@ func (c *study) list(s *cli.Streams, p *matrix.Plan) error {
 type studyProgress struct {
 	progress
 	start time.Time
-	was   string // what the last line was about
+	made  int           // cells that this call has done
+	took  time.Duration // by all of them together
+	was   string        // what the last line was about
 	now   matrix.Progress
+}
+
+// left says how long the cells take that are left, by those that this call has done.
+func (p *studyProgress) left(now time.Time, x matrix.Progress) string {
+	spent := now.Sub(p.start)
+	if made := x.Done - x.Found; made > p.made {
+		p.made, p.took = made, spent
+	}
+	if p.made == 0 {
+		return ""
+	}
+	whole := p.took * time.Duration(x.Total-x.Found) / time.Duration(p.made)
+	return "  left " + max(0, whole-spent).Round(time.Second).String()
 }
 
 // kept says what a study that is stopped leaves, and how it goes on.
@@ -179,10 +194,6 @@ func (p *studyProgress) tell(x matrix.Progress) {
 		return
 	}
 	p.last, p.was = now, is
-	left := ""
-	if made := x.Done - x.Found; made > 0 {
-		seconds := now.Sub(p.start).Seconds() / float64(made) * float64(x.Total-x.Done)
-		left = "  left " + (time.Duration(seconds) * time.Second).String()
-	}
+	left := p.left(now, x)
 	p.line("%d/%d cells%s  %s: %s %d/%d", x.Done, x.Total, left, visible.Text(x.Cell), x.What, x.Step, x.Steps)
 }

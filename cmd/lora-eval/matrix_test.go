@@ -265,3 +265,26 @@ func TestMatrixLocked(t *testing.T) {
 		t.Error("the second study has written its grid")
 	}
 }
+
+// What is left is told by whole cells that this call has done, not by the one it is in.
+func TestStudyLeft(t *testing.T) {
+	start := time.Now()
+	p := &studyProgress{start: start}
+	for _, c := range []struct {
+		seconds     time.Duration
+		done, found int
+		want        string
+	}{
+		{5, 0, 0, ""},
+		{7, 2, 2, ""},
+		{10, 3, 2, "  left 20s"}, // of five cells, two were there, one has taken 10 s
+		{16, 3, 2, "  left 14s"},
+		{24, 4, 2, "  left 12s"},
+		{90, 4, 2, "  left 0s"},
+	} {
+		got := p.left(start.Add(c.seconds*time.Second), matrix.Progress{Done: c.done, Total: 5, Found: c.found})
+		if got != c.want {
+			t.Errorf("after %d s: %q, want %q", c.seconds, got, c.want)
+		}
+	}
+}
