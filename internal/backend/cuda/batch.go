@@ -140,13 +140,7 @@ func (bs *batches) places(selected []int32, n int) []int32 {
 	if len(selected) == 0 {
 		return nil
 	}
-	last := int32(-1)
-	for i, r := range selected {
-		if r <= last || int(r) >= n {
-			panic(fmt.Sprintf("cuda: Rows[%d] is %d after %d, want it larger and below %d", i, r, last, n))
-		}
-		last = r
-	}
+	checkRows(selected, n)
 	bs.index = slices.Grow(bs.index[:0], n)[:n]
 	for i := range bs.index {
 		bs.index[i] = -1
@@ -155,6 +149,16 @@ func (bs *batches) places(selected []int32, n int) []int32 {
 		bs.index[r] = int32(i)
 	}
 	return bs.index
+}
+
+func checkRows(rows []int32, n int) {
+	last := int32(-1)
+	for i, r := range rows {
+		if r <= last || int(r) >= n {
+			panic(fmt.Sprintf("cuda: Rows[%d] is %d after %d, want it larger and below %d", i, r, last, n))
+		}
+		last = r
+	}
 }
 
 // group lists the targets row by row, in their order, and where each row's begin.
