@@ -46,6 +46,7 @@ type Lt struct {
 	handle      uintptr
 	version     int
 	alpha, beta float32 // of the product that is started; on the heap, so that they do not move
+	words       [16]uintptr
 }
 
 // OpenLt opens cublasLt at path, or the machine's (""). The context must be current.
@@ -233,9 +234,10 @@ func (l *Lt) ClosePlan(plan *Plan) error {
 func (l *Lt) Run(plan *Plan, alpha float32, a, b Ptr, beta float32, c, d Ptr, workspace Ptr, bytes int64, s Stream) error {
 	l.alpha, l.beta = alpha, beta
 	y := &plan.layouts
-	r, _, _ := purego.SyscallN(l.at[ltMatmul], l.handle, plan.desc, uintptr(unsafe.Pointer(&l.alpha)), uintptr(a), y[0], uintptr(b), y[1],
+	l.words = [16]uintptr{l.handle, plan.desc, uintptr(unsafe.Pointer(&l.alpha)), uintptr(a), y[0], uintptr(b), y[1],
 		uintptr(unsafe.Pointer(&l.beta)), uintptr(c), y[2], uintptr(d), y[3], uintptr(unsafe.Pointer(&plan.result.algo)),
-		uintptr(workspace), uintptr(bytes), uintptr(s))
+		uintptr(workspace), uintptr(bytes), uintptr(s)}
+	r, _, _ := purego.SyscallN(l.at[ltMatmul], l.words[:]...) // a slice that is there already needs no allocation
 	runtime.KeepAlive(plan)
 	if int32(r) != 0 {
 		return &ltError{ltSymbols[ltMatmul], int32(r)}

@@ -263,6 +263,16 @@ type Context struct {
 	current int32 // the device's handle
 	extra   [5]uintptr
 	size    uintptr
+	words   [11]uintptr // of the call that is made
+}
+
+// do calls without an allocation. args point to nothing that lies on the stack.
+func (c *Context) do(f int, args ...uintptr) error {
+	n := copy(c.words[:], args)
+	if r, _, _ := purego.SyscallN(c.lib.at[f], c.words[:n]...); int32(r) != 0 {
+		return c.lib.failed(f, int32(r))
+	}
+	return nil
 }
 
 // NewContext opens a device. It is current on the calling thread then.
@@ -292,7 +302,7 @@ func (l *Library) NewContext(ordinal int) (*Context, error) {
 }
 
 // Close gives the context back. Its memory must have been freed.
-func (c *Context) Close() error { return c.lib.call(fPrimaryCtxRelease, uintptr(c.current)) }
+func (c *Context) Close() error { return c.do(fPrimaryCtxRelease, uintptr(c.current)) }
 
 // Device is what the context is on.
 func (c *Context) Device() Device { return c.device }
@@ -301,7 +311,7 @@ func (c *Context) Device() Device { return c.device }
 func (c *Context) Library() *Library { return c.lib }
 
 // Bind makes the context current on the calling thread.
-func (c *Context) Bind() error { return c.lib.call(fCtxSetCurrent, c.handle) }
+func (c *Context) Bind() error { return c.do(fCtxSetCurrent, c.handle) }
 
 // Memory tells how many bytes of the device are free, of how many.
 func (c *Context) Memory() (free, total int64, err error) {
@@ -324,7 +334,7 @@ func (c *Context) Alloc(n int64) (Ptr, error) {
 }
 
 // Free frees what Alloc gave.
-func (c *Context) Free(p Ptr) error { return c.lib.call(fMemFree, uintptr(p)) }
+func (c *Context) Free(p Ptr) error { return c.do(fMemFree, uintptr(p)) }
 
 // AllocHost allocates memory of the host that the device copies from and to by itself.
 func (c *Context) AllocHost(n int) ([]byte, error) {
@@ -337,27 +347,27 @@ func (c *Context) AllocHost(n int) ([]byte, error) {
 
 // FreeHost frees what AllocHost gave.
 func (c *Context) FreeHost(b []byte) error {
-	return c.lib.call(fMemFreeHost, uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+	return c.do(fMemFreeHost, uintptr(unsafe.Pointer(unsafe.SliceData(b))))
 }
 
 // CopyToDevice copies src, which must be AllocHost's and stay as it is until the stream is past it.
 func (c *Context) CopyToDevice(dst Ptr, src []byte, s Stream) error {
-	return c.lib.call(fMemcpyHtoDAsync, uintptr(dst), uintptr(unsafe.Pointer(unsafe.SliceData(src))), uintptr(len(src)), uintptr(s))
+	return c.do(fMemcpyHtoDAsync, uintptr(dst), uintptr(unsafe.Pointer(unsafe.SliceData(src))), uintptr(len(src)), uintptr(s))
 }
 
 // CopyToHost copies to dst, which must be AllocHost's; it is there when the stream is past it.
 func (c *Context) CopyToHost(dst []byte, src Ptr, s Stream) error {
-	return c.lib.call(fMemcpyDtoHAsync, uintptr(unsafe.Pointer(unsafe.SliceData(dst))), uintptr(src), uintptr(len(dst)), uintptr(s))
+	return c.do(fMemcpyDtoHAsync, uintptr(unsafe.Pointer(unsafe.SliceData(dst))), uintptr(src), uintptr(len(dst)), uintptr(s))
 }
 
 // Copy copies n bytes on the device.
 func (c *Context) Copy(dst, src Ptr, n int64, s Stream) error {
-	return c.lib.call(fMemcpyDtoDAsync, uintptr(dst), uintptr(src), uintptr(n), uintptr(s))
+	return c.do(fMemcpyDtoDAsync, uintptr(dst), uintptr(src), uintptr(n), uintptr(s))
 }
 
 // Set sets n bytes to v.
 func (c *Context) Set(dst Ptr, v byte, n int64, s Stream) error {
-	return c.lib.call(fMemsetD8Async, uintptr(dst), uintptr(v), uintptr(n), uintptr(s))
+	return c.do(fMemsetD8Async, uintptr(dst), uintptr(v), uintptr(n), uintptr(s))
 }
 
 // NewStream makes a stream that waits for no other.
@@ -367,10 +377,10 @@ func (c *Context) NewStream() (s Stream, err error) {
 }
 
 // CloseStream ends a stream.
-func (c *Context) CloseStream(s Stream) error { return c.lib.call(fStreamDestroy, uintptr(s)) }
+func (c *Context) CloseStream(s Stream) error { return c.do(fStreamDestroy, uintptr(s)) }
 
 // Synchronize waits until the device has done what the stream has.
-func (c *Context) Synchronize(s Stream) error { return c.lib.call(fStreamSynchronize, uintptr(s)) }
+func (c *Context) Synchronize(s Stream) error { return c.do(fStreamSynchronize, uintptr(s)) }
 
 // NewEvent makes an event, which can measure times if timed.
 func (c *Context) NewEvent(timed bool) (e Event, err error) {
@@ -382,20 +392,20 @@ func (c *Context) NewEvent(timed bool) (e Event, err error) {
 }
 
 // CloseEvent ends an event.
-func (c *Context) CloseEvent(e Event) error { return c.lib.call(fEventDestroy, uintptr(e)) }
+func (c *Context) CloseEvent(e Event) error { return c.do(fEventDestroy, uintptr(e)) }
 
 // Record puts the event after what the stream has.
 func (c *Context) Record(e Event, s Stream) error {
-	return c.lib.call(fEventRecord, uintptr(e), uintptr(s))
+	return c.do(fEventRecord, uintptr(e), uintptr(s))
 }
 
 // Wait lets what is given to the stream from now on wait for the event.
 func (c *Context) Wait(s Stream, e Event) error {
-	return c.lib.call(fStreamWaitEvent, uintptr(s), uintptr(e), 0)
+	return c.do(fStreamWaitEvent, uintptr(s), uintptr(e), 0)
 }
 
 // WaitHost waits for the event.
-func (c *Context) WaitHost(e Event) error { return c.lib.call(fEventSynchronize, uintptr(e)) }
+func (c *Context) WaitHost(e Event) error { return c.do(fEventSynchronize, uintptr(e)) }
 
 // Elapsed is the milliseconds between two events that have passed.
 func (c *Context) Elapsed(from, to Event) (ms float32, err error) {
@@ -425,7 +435,7 @@ func (c *Context) Load(ptx []byte) (m Module, err error) {
 }
 
 // Unload ends a module.
-func (c *Context) Unload(m Module) error { return c.lib.call(fModuleUnload, uintptr(m)) }
+func (c *Context) Unload(m Module) error { return c.do(fModuleUnload, uintptr(m)) }
 
 // Function finds a kernel.
 func (c *Context) Function(m Module, name string) (f Function, err error) {
@@ -436,7 +446,7 @@ func (c *Context) Function(m Module, name string) (f Function, err error) {
 // AllowShared lets a kernel ask for n bytes of dynamic shared memory, where that is more than 48 KiB.
 func (c *Context) AllowShared(f Function, n int) error {
 	const maxDynamicShared = 8
-	return c.lib.call(fFuncSetAttribute, uintptr(f), maxDynamicShared, uintptr(n))
+	return c.do(fFuncSetAttribute, uintptr(f), maxDynamicShared, uintptr(n))
 }
 
 // Launch runs f with the size bytes at args as its arguments. args must be memory of Go's heap, which does not move;
@@ -445,11 +455,8 @@ func (c *Context) Launch(f Function, l Launch, s Stream, args unsafe.Pointer, si
 	// CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
 	c.size = size
 	c.extra = [5]uintptr{1, uintptr(args), 2, uintptr(unsafe.Pointer(&c.size)), 0}
-	r, _, _ := purego.SyscallN(c.lib.at[fLaunchKernel], uintptr(f), uintptr(l.Grid[0]), uintptr(l.Grid[1]), uintptr(l.Grid[2]),
+	err := c.do(fLaunchKernel, uintptr(f), uintptr(l.Grid[0]), uintptr(l.Grid[1]), uintptr(l.Grid[2]),
 		uintptr(l.Threads), 1, 1, uintptr(l.Shared), uintptr(s), 0, uintptr(unsafe.Pointer(&c.extra)))
 	runtime.KeepAlive(args)
-	if int32(r) != 0 {
-		return c.lib.failed(fLaunchKernel, int32(r))
-	}
-	return nil
+	return err
 }
