@@ -181,7 +181,7 @@ func (r *run) existing() error {
 
 // claimResults looks at what is in the directory, which must not be a run's own.
 func (r *run) claimResults() error {
-	if err := os.MkdirAll(r.Out, 0o777); err != nil {
+	if err := r.take(); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(r.path(runFile)); err == nil {

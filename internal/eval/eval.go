@@ -6,8 +6,9 @@
 // [Run] asks every system every row of every task, in this order. As many rows as a batch has are answered at a time; when
 // an answer has ended the next row takes its place. Answers are added to predictions.jsonl in the order of the rows, a
 // batch at a time, and flushed to the disk, so that a run that was killed goes on behind the last whole line when it is
-// called again; run.json beside it has what the answers depend on, and a run with other settings does not go on with them. What is made of the answers, results.json and report.html, is made anew each time.
-// Answers that exist already are scored without a model ([Options.Predictions]).
+// called again; run.json beside it has what the answers depend on, and a run with other settings does not go on with
+// them. What is made of the answers, results.json and report.html, is made anew each time. One process works in a
+// directory at a time. Answers that exist already are scored without a model ([Options.Predictions]).
 //
 // # How a model is asked
 //
@@ -53,11 +54,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/biolora/biolora/internal/eval/metrics"
+	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/mix"
@@ -227,10 +230,11 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Options: o, sets: sets, answers: map[string]map[*set][]Answer{}}
+	r := &run{Options: o, sets: sets, answers: map[string]map[*set][]Answer{}, release: func() {}}
 	if err := errors.Join(r.checkGold(), r.checkJudge()); err != nil {
 		return nil, err
 	}
+	defer func() { r.release() }()
 	if len(o.Predictions) > 0 {
 		err = r.existing()
 	} else {
@@ -262,6 +266,19 @@ type run struct {
 	judged   *judge.Result                       // nil: nobody judges
 	warnings []string
 	given    []File // of existing answers
+	release  func() // gives the directory back
+}
+
+// take makes the directory and keeps other processes out of it, until release.
+func (r *run) take() error {
+	if err := os.MkdirAll(r.Out, 0o777); err != nil {
+		return err
+	}
+	release, err := filelock.Dir(r.Out)
+	if err == nil {
+		r.release = release
+	}
+	return err
 }
 
 func (r *run) path(name string) string { return filepath.Join(r.Out, name) }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/biolora/biolora/internal/ask"
+	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/mix"
@@ -1092,11 +1093,28 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// Two runs in one directory do not mix their answers.
+// Two runs in one directory do not mix their answers: the second is told of the first, and where a file system has no
+// locks, the first of the second's.
 func TestTwoAtWork(t *testing.T) {
 	dir := demoModel(t)
 	o := base(t)
 	o.Systems = []System{{Name: "demo", Model: dir}}
+	if err := os.MkdirAll(o.Out, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	release, err := filelock.Dir(o.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scored := base(t)
+	scored.Out, scored.Sources = o.Out, scored.Sources[1:]
+	scored.Predictions = []string{write(t, "p.jsonl", `{"id": "note-0", "answer": "yes"}`)}
+	for _, second := range []Options{o, scored} {
+		if _, err := Run(t.Context(), second); !errors.Is(err, filelock.ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("process %d on ", os.Getpid())) {
+			t.Error(err)
+		}
+	}
+	release()
 	o.Progress = func(p Progress) {
 		if p.Done != o.BatchSize {
 			return

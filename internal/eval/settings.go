@@ -153,7 +153,7 @@ func (s *settings) fingerprint() (string, error) {
 // claim makes the directory and finds out whether an earlier run's answers are there to go on with. It writes run.json
 // where they are not.
 func (r *run) claim() error {
-	if err := os.MkdirAll(r.Out, 0o777); err != nil {
+	if err := r.take(); err != nil {
 		return err
 	}
 	if r.Overwrite {
