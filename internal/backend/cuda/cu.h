@@ -82,6 +82,13 @@ DEVICE double div_rn(double a, double b) { return __nvvm_div_rn_d(a, b); }
 DEVICE float exp2_approx(float x) { return __nvvm_ex2_approx_f(x); }
 DEVICE float log2_approx(float x) { return __nvvm_lg2_approx_f(x); }
 
+// An IEEE half, by its bits.
+DEVICE float half_to_float(u16 h) {
+	float f;
+	asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+	return f;
+}
+
 // Two floats to bf16, rounded to nearest even; low is the lower half.
 DEVICE u32 pack_bf16(float low, float high) {
 	u32 r;

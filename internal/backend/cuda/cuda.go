@@ -44,6 +44,8 @@ type Backend struct {
 
 	lt       ltProducts
 	products products
+	weights  weights
+	linears  linears
 
 	staging   staging
 	batches   batches

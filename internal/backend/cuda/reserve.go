@@ -11,9 +11,10 @@ type scratch struct {
 
 var scratches []scratch
 
-// Reserve makes the memory that operations work in large enough for batches up to n.
+// Reserve makes the memory that operations work in large enough for batches up to n. It brings the weights to the card.
 func (be *Backend) Reserve(n backend.Need) {
 	defer be.enter()()
+	be.settle()
 	for _, s := range scratches {
 		be.grow(s.memory(be), s.bytes(be, n))
 	}

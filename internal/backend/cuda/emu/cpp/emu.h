@@ -109,6 +109,12 @@ DEVICE float exp2_approx(float x) { return std::exp2(x); }
 DEVICE float log2_approx(float x) { return std::log2(x); }
 using std::fma;
 
+DEVICE float half_to_float(u16 h) {
+	int exponent = h >> 10 & 31, fraction = h & 1023;
+	float v = exponent == 31 ? (fraction ? NAN : INFINITY) : exponent ? std::ldexp(1024.f + fraction, exponent - 25) : std::ldexp((float)fraction, -24);
+	return h & 0x8000 ? -v : v;
+}
+
 DEVICE u32 round_bf16(float v) {
 	u32 u = as_u32(v);
 	if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fff; // as cvt.rn gives for NaN
