@@ -155,4 +155,23 @@ func TestMeasureBioInstruct(t *testing.T) {
 	if share := percent(got.EmptyInputs+got.Disguised(), got.Rows); share < 6 || share > 9 {
 		t.Errorf("%.1f %% of the inputs are empty", share)
 	}
+	var text bytes.Buffer
+	if err := got.WriteText(&text); err != nil || !strings.Contains(text.String(), `are not on the list: 24 ("(no input required)" 5, "(No input required)" 3, "-" 2`) {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+}
+
+func TestLooksEmpty(t *testing.T) {
+	for _, text := range []string{"(no input required)", "No input.", "[None]", "\"N/A\"", "n.a.", "-", "…", "No additional input is needed for this task.", "Input: none", "The input is not required",
+		"None provided", "NOT APPLICABLE", "<noinput>", "Not needed.", "(blank)"} {
+		if !looksEmpty(text) {
+			t.Errorf("%q does not look empty", text)
+		}
+	}
+	for _, text := range []string{"NA", "Na", "Na+", "no", "not", "No fever.", "0", "+", "none of the above", "No input from the family was needed", "null hypothesis", "context", "> 5", "empty stomach", "no data", "≤",
+		strings.Repeat(" ", 101)} {
+		if looksEmpty(text) {
+			t.Errorf("%q looks empty", text)
+		}
+	}
 }
