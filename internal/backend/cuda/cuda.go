@@ -47,6 +47,8 @@ type Backend struct {
 	weights  weights
 	linears  linears
 
+	attention attentionState
+
 	staging   staging
 	batches   batches
 	optimiser optimiser

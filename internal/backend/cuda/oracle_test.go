@@ -11,7 +11,7 @@ import (
 )
 
 // missing are the beginnings of the names of programs that need operations which are not there yet.
-var missing = []string{"attention", "embed", "loss", "tied"}
+var missing = []string{"embed", "loss", "tied"}
 
 // whole has all methods of a backend; those that Backend lacks belong to none.
 type whole struct {
@@ -45,8 +45,8 @@ func testOracle(t *testing.T, be *Backend, e backendtest.Entry) {
 	// is stored as bf16 is off by 2^-9, sums of products of two such by twice that of their largest terms.
 	tolerance := 2e-6
 	switch {
-	case be.half && e.Rounds:
-		tolerance = 2e-2
+	case be.half && (e.Rounds || strings.HasPrefix(e.Name, "attention")):
+		tolerance = 2e-2 // attention rounds rotated queries and keys, p and ds
 	case be.half:
 		tolerance = 8e-3
 	}
