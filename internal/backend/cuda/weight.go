@@ -144,14 +144,14 @@ func (be *Backend) copyWeight(w *weight, at driver.Ptr) {
 	m := &w.source
 	switch {
 	case w.kind >= weightNF4:
-		be.upload(at, m.Data)
+		check(be.uploadWeight(at, m.Data))
 		w.scales += at
 		if w.kind == weightNF4 {
 			w.factors += at
 			be.nf4Tables()
 		}
 	case m.DType == dtypeOf(w.kind) && w.ld == w.cols:
-		be.upload(at, m.Data)
+		check(be.uploadWeight(at, m.Data))
 	default:
 		be.convertWeight(w, at)
 	}
@@ -185,7 +185,7 @@ func (be *Backend) convertWeight(w *weight, at driver.Ptr) {
 	raw := be.weights.raw.at
 	for r := 0; r < w.rows; r += step {
 		n := min(step, w.rows-r)
-		be.upload(raw, w.source.Data[r*row:(r+n)*row])
+		check(be.uploadWeight(raw, w.source.Data[r*row:(r+n)*row]))
 		be.convert(result{at + driver.Ptr(int64(r)*int64(w.ld)*elementSize(w.kind)), w.ld, w.kind == weightBF16}, raw, kindOf(from), w.cols, n, w.cols)
 	}
 }
