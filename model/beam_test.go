@@ -97,7 +97,7 @@ func TestGenerateBeside(t *testing.T) {
 			t.Fatal(err)
 		}
 		one := longest + 4 + 8*max(1, o.Beams) // heads may be of other prompts than the longest rest is
-		for _, c := range []struct{ together, positions int }{{1, 0}, {2, 0}, {5, 0}, {0, one}, {0, 2 * one}, {3, 3*one + 4}, {100, 100 * one}} {
+		for _, c := range []struct{ together, positions int }{{1, 0}, {5, 0}, {0, one}, {3, 3*one + 4}, {100, 100 * one}} {
 			p := o
 			p.Together, p.Positions = c.together, c.positions
 			ended := make([]int, len(prompts))
@@ -116,7 +116,7 @@ func TestGenerateBeside(t *testing.T) {
 				t.Errorf("answers were told of %v times", ended)
 			}
 		}
-		for i, prompt := range prompts {
+		for i, prompt := range prompts[:5] {
 			p := o
 			if o.Heads != nil {
 				p.Heads = heads[i : i+1]

@@ -153,7 +153,7 @@ func (s *sampler) choose(logits []float32, seq *sequence) (int32, error) {
 	for i := range s.order {
 		s.order[i] = int32(i)
 	}
-	slices.SortStableFunc(s.order, func(a, b int32) int {
+	slices.SortFunc(s.order, func(a, b int32) int {
 		switch {
 		case logits[a] > logits[b]:
 			return -1

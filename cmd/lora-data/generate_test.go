@@ -182,7 +182,7 @@ func TestStatsCommand(t *testing.T) {
 	}
 	svg := filepath.Join(dir, "a.svg")
 	must(t, "", "stats", file, "--plot", svg)
-	if text := read(t, svg); !strings.HasPrefix(text, "<svg ") || !strings.Contains(text, "QA 1 rows") {
+	if text := read(t, svg); !strings.HasPrefix(text, "<svg ") || !strings.Contains(text, "QA: 1 rows") {
 		t.Errorf("%s", text)
 	}
 	if code, _, stderr := execute(strings.NewReader(""), "stats", file, "--plot", svg); code != cli.Usage || !strings.Contains(stderr, svg+" exists") {

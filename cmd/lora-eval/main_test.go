@@ -96,7 +96,7 @@ func setUp(t *testing.T, times int) (dir, task string) {
 
 // A run that is killed in the middle goes on to what it would have come to.
 func TestKilled(t *testing.T) {
-	dir, task := setUp(t, 12)
+	dir, task := setUp(t, 6)
 	args := func(out string) []string {
 		return []string{"run", "--model", dir, "--task", task, "--batch-size", "3", "--resamples", "100", "--out", out}
 	}

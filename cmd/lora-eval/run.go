@@ -104,9 +104,10 @@ and --judge-replay makes the same results of it without asking. A rubric of your
 {reference} and {answer}, {fence} for a word that answers cannot know, and says that a reply ends in a line "Mark: N"; one that says
 "Reason:" gets a line with a reason before it. The answers leave your machine for the endpoint.
 
-A run that was stopped, or killed, goes on when the same command is given again, and gives the same answers, byte for byte. A row's
-split is shown beside each figure; the papers' figures are shown where task and split are theirs. Llama2-MedTuned is full
-fine-tuning, so that a LoRA run is an adaptation of it.
+A run that was stopped, or killed, goes on when the same command is given again, and gives the same answers, byte for byte. On
+the CPU an answer depends on its row and the settings alone, not on --batch-size or what is asked beside it. A row's split is
+shown beside each figure; the papers' figures are shown where task and split are theirs. Llama2-MedTuned is full fine-tuning, so
+that a LoRA run is an adaptation of it.
 
 Examples:
 

@@ -8,8 +8,10 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/biolora/biolora/internal/eval/rouge"
 	"github.com/biolora/biolora/internal/rows"
@@ -25,9 +27,12 @@ type Stats struct {
 	Words  Lengths  `json:"words"`
 	Tokens *Lengths `json:"tokens,omitempty"`
 
-	Inputs       int            `json:"inputs"`        // rows whose input says something
-	EmptyInputs  int            `json:"empty_inputs"`  // rows whose input is empty
-	DisguisedBy  map[string]int `json:"disguised_by"`  // inputs that training takes for none, such as "N/A", with their rows
+	Inputs      int            `json:"inputs"`       // rows whose input says something
+	EmptyInputs int            `json:"empty_inputs"` // rows whose input is empty
+	DisguisedBy map[string]int `json:"disguised_by"` // inputs that training takes for none, such as "N/A", with their rows
+	// LooksEmpty are inputs that seem to say that there is none, but are not on the list that training goes by, with their
+	// rows. They are among Inputs.
+	LooksEmpty   map[string]int `json:"looks_empty"`
 	SameRows     int            `json:"same_rows"`     // rows equal to an earlier one in instruction, input and output
 	SameTasks    int            `json:"same_tasks"`    // rows equal to an earlier one in instruction and input
 	SameInstr    int            `json:"same_instr"`    // rows equal to an earlier one in the instruction
@@ -105,7 +110,7 @@ type MeasureOptions struct {
 // Measure reads rows to their end. An error of the sequence is returned as it is.
 func Measure(seq iter.Seq2[rows.Row, error], o MeasureOptions) (*Stats, error) {
 	m := &measurement{
-		Stats: Stats{Categories: map[string]int{}, DisguisedBy: map[string]int{}, Rejected: map[Reason]int{}},
+		Stats: Stats{Categories: map[string]int{}, DisguisedBy: map[string]int{}, LooksEmpty: map[string]int{}, Rejected: map[Reason]int{}},
 		o:     o, all: rouge.NewIndex(false, max(1, o.Workers)), seeds: rouge.NewIndex(false, max(1, o.Workers)),
 		rows: map[[3]string]bool{}, tasks: map[[2]string]bool{}, instructions: map[string]bool{},
 	}
@@ -157,6 +162,9 @@ func (m *measurement) add(r *rows.Row) {
 		m.DisguisedBy[r.Input]++
 	default:
 		m.Inputs++
+		if looksEmpty(r.Input) {
+			m.LooksEmpty[r.Input]++
+		}
 	}
 	if why := form(Task{r.Instruction, r.Input, r.Output}); why != "" {
 		m.Rejected[why]++
@@ -170,6 +178,26 @@ func (m *measurement) add(r *rows.Row) {
 // noneIn reports whether training takes an input for none.
 func noneIn(input string) bool {
 	return slices.Contains(instruct.EmptyInputs(), strings.ToLower(strings.TrimSpace(input)))
+}
+
+// sayNone are inputs that say that there is none, in small letters and without anything but letters. "na" is not among
+// them: it can be sodium.
+var sayNone = regexp.MustCompile(`^(?:|n a|nil|null|none|nothing|blank|empty|noinput|not applicable` +
+	`|no(?:ne)?(?: (?:additional|further|specific|other|extra))? (?:inputs?|context)` + sayNeeded + `?` +
+	`|no(?:ne|t)?` + sayNeeded +
+	`|(?:the )?inputs?(?: is)? (?:none|empty|blank|not applicable|not` + sayNeeded + `))$`)
+
+const sayNeeded = `(?:(?: (?:is|was|are))? (?:required|needed|necessary|provided|given|specified|available)(?: for this (?:task|instruction|question))?)`
+
+// looksEmpty reports whether an input seems to say that there is none, in whatever letters, brackets and punctuation.
+func looksEmpty(input string) bool {
+	const longest = 100 // bytes
+	value := func(r rune) bool { return unicode.IsDigit(r) || unicode.IsSymbol(r) && r != '<' && r != '>' }
+	if len(input) > longest || strings.ContainsFunc(input, value) {
+		return false
+	}
+	said := strings.FieldsFunc(strings.ToLower(input), func(r rune) bool { return !unicode.IsLetter(r) })
+	return sayNone.MatchString(strings.Join(said, " "))
 }
 
 // compare looks for earlier rows that are the same, and for similar instructions.
@@ -231,15 +259,11 @@ func (s *Stats) WriteText(w io.Writer) error {
 	if s.Tokens != nil {
 		s.Tokens.write(&b, "tokens", nil)
 	}
-	fmt.Fprintf(&b, "\ninputs: %d, empty: %d, empty in disguise: %d", s.Inputs, s.EmptyInputs, s.Disguised())
-	var disguises []string
-	for _, text := range slices.SortedFunc(maps.Keys(s.DisguisedBy), s.byRows) {
-		disguises = append(disguises, fmt.Sprintf("%q %d", text, s.DisguisedBy[text]))
+	fmt.Fprintf(&b, "\ninputs: %d, empty: %d, empty in disguise: %d%s\n", s.Inputs, s.EmptyInputs, s.Disguised(), counted(s.DisguisedBy))
+	if n := total(s.LooksEmpty); n > 0 {
+		fmt.Fprintf(&b, "of the inputs, such as look empty and are not on the list: %d%s\n  lora-train learns them as inputs, unless --empty-input TEXT adds them to the list\n", n, counted(s.LooksEmpty))
 	}
-	if len(disguises) > 0 {
-		fmt.Fprintf(&b, " (%s)", strings.Join(disguises, ", "))
-	}
-	fmt.Fprintf(&b, "\nrepeated: %d rows; %d more in instruction and input; %d in the instruction\n", s.SameRows, s.SameTasks, s.SameInstr)
+	fmt.Fprintf(&b, "repeated: %d rows; %d more in instruction and input; %d in the instruction\n", s.SameRows, s.SameTasks, s.SameInstr)
 	fmt.Fprintf(&b, "ROUGE-L with an earlier instruction above 0.7: %d; largest of two different ones: %.3f (BioInstruct: 0.700 [C])\n", s.SimilarInstr, s.LargestRougeL)
 	if len(s.NearestSeed.values) > 0 {
 		d := s.NearestSeed
@@ -261,11 +285,27 @@ func (s *Stats) WriteText(w io.Writer) error {
 }
 
 // Disguised is how many rows have an input that only says that there is none.
-func (s *Stats) Disguised() (n int) {
-	for _, rows := range s.DisguisedBy {
+func (s *Stats) Disguised() int { return total(s.DisguisedBy) }
+
+func total(counts map[string]int) (n int) {
+	for _, rows := range counts {
 		n += rows
 	}
 	return n
+}
+
+// counted are texts with their rows, the most frequent first, in brackets.
+func counted(counts map[string]int) string {
+	var all []string
+	for _, text := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	}) {
+		all = append(all, fmt.Sprintf("%q %d", text, counts[text]))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(all, ", ") + ")"
 }
 
 // categories are the paper's, where there are rows of them, and then others.
@@ -279,11 +319,6 @@ func (s *Stats) categories() []string {
 	return slices.SortedFunc(maps.Keys(s.Categories), func(a, b string) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 	})
-}
-
-// byRows orders disguises by how often they occur.
-func (s *Stats) byRows(a, b string) int {
-	return cmp.Or(cmp.Compare(s.DisguisedBy[b], s.DisguisedBy[a]), cmp.Compare(a, b))
 }
 
 func (l *Lengths) write(b *strings.Builder, unit string, means map[string]float64) {

@@ -113,6 +113,13 @@ func TestSVG(t *testing.T) {
 			t.Errorf("%s: %d bars, %d rows", g.Text[0], len(g.Rect), sum)
 		}
 	}
+	for i := range 20 {
+		got.Categories[fmt.Sprint("a name that is rather long ", i)] = 1
+	}
+	svg.Reset()
+	if err := got.WriteSVG(&svg); err != nil || !strings.Contains(svg.String(), ">15 more<") || strings.Contains(svg.String(), "rather long 5") {
+		t.Errorf("%v, %s", err, svg.String())
+	}
 	svg.Reset()
 	empty, err := Measure(of(), MeasureOptions{})
 	if err := errors.Join(err, empty.WriteSVG(&svg)); err != nil || strings.Contains(svg.String(), "NaN") {
@@ -154,5 +161,49 @@ func TestMeasureBioInstruct(t *testing.T) {
 	}
 	if share := percent(got.EmptyInputs+got.Disguised(), got.Rows); share < 6 || share > 9 {
 		t.Errorf("%.1f %% of the inputs are empty", share)
+	}
+	var text bytes.Buffer
+	if err := got.WriteText(&text); err != nil || !strings.Contains(text.String(), `are not on the list: 24 ("(no input required)" 5, "(No input required)" 3, "-" 2`) {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+}
+
+func TestLooksEmpty(t *testing.T) {
+	for _, text := range []string{"(no input required)", "No input.", "[None]", "\"N/A\"", "n.a.", "-", "…", "No additional input is needed for this task.", "Input: none", "The input is not required",
+		"None provided", "NOT APPLICABLE", "<noinput>", "Not needed.", "(blank)"} {
+		if !looksEmpty(text) {
+			t.Errorf("%q does not look empty", text)
+		}
+	}
+	for _, text := range []string{"NA", "Na", "Na+", "no", "not", "No fever.", "0", "+", "none of the above", "No input from the family was needed", "null hypothesis", "context", "> 5", "empty stomach", "no data", "≤",
+		strings.Repeat(" ", 101)} {
+		if looksEmpty(text) {
+			t.Errorf("%q looks empty", text)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	d := Distribution{}
+	for v := range 200 {
+		d.add(float64(v))
+	}
+	d.add(5000)
+	d.finish()
+	if counts, width, open := d.histogram(1); width != 5 || len(counts) != 40 || counts[0] != 5 || counts[39] != 6 || !open {
+		t.Errorf("width %v, %v, %v", width, counts, open)
+	}
+	share := Distribution{}
+	for v := range 11 {
+		share.add(float64(v) / 10)
+	}
+	share.finish()
+	if counts, width, open := share.histogram(0.01); width != 0.05 || len(counts) != 21 || counts[6] != 1 || counts[20] != 1 || open {
+		t.Errorf("width %v, %v, %v", width, counts, open)
+	}
+	for x, want := range map[float64]float64{0: 1, 1: 1, 1.1: 2, 2.1: 5, 5.1: 10, 40: 50, 1001: 2000} {
+		if got := nice(x, 1); got != want {
+			t.Errorf("nice(%v) is %v, want %v", x, got, want)
+		}
 	}
 }

@@ -64,8 +64,8 @@ type taskSettings struct {
 	Labels       []string `json:"labels,omitempty"` // whose likelihood is wanted
 }
 
-// settingsVersion changes when the same settings give other prompts or answers.
-const settingsVersion = 2
+// Version changes when the same settings give other rows, prompts or answers.
+const Version = 2
 
 // state is run.json.
 type state struct {
@@ -77,7 +77,7 @@ type state struct {
 // resolve finds the settings of a run.
 func (r *run) resolve() (*settings, error) {
 	s := &settings{
-		Version: settingsVersion, SystemPrompt: r.SystemPrompt, Now: r.Now.Format(time.RFC3339), Beams: r.Beams, LengthPenalty: r.LengthPenalty, Temperature: r.Temperature,
+		Version: Version, SystemPrompt: r.SystemPrompt, Now: r.Now.Format(time.RFC3339), Beams: r.Beams, LengthPenalty: r.LengthPenalty, Temperature: r.Temperature,
 		TopK: r.TopK, TopP: r.TopP, Seed: r.Seed, Likelihood: r.Likelihood, Perplexity: r.Perplexity,
 		Compute: r.Model.Compute, paths: map[string]systemLocation{},
 	}

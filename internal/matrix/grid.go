@@ -126,7 +126,7 @@ type Task struct {
 	Rows  List   `yaml:"rows" json:"rows"`
 	Split string `yaml:"split" json:"split,omitempty"`
 	Where string `yaml:"where" json:"where,omitempty"`
-	Limit int    `yaml:"limit" json:"limit,omitempty"` // of rows; 0: all
+	Limit int    `yaml:"limit" json:"limit,omitempty"` // of rows, chosen as eval.Options.Limit says; 0: all
 }
 
 // Eval are the settings of answers.

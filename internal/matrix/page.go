@@ -71,13 +71,15 @@ const (
 	headHeight            = 46
 	letterWidth           = 8 // of the labels' font, at most
 	mapGap                = 14
+	headLetters           = 14 // that have room over a column
+	rowLetters            = 28 // that are left of a row
 )
 
 func (res *Results) view(b *BaseScore) baseView {
 	v := baseView{BaseScore: *b}
 	most, left, categories := 0.0, 40, 0
 	for _, s := range res.Subsets {
-		left = max(left, letterWidth*utf8.RuneCountInString(s.Name)+12)
+		left = max(left, letterWidth*utf8.RuneCountInString(short(s.Name, rowLetters))+12)
 		row := tableRow{Part: s}
 		for _, c := range res.Columns {
 			g := res.of(b.Name, s.Name, c)
@@ -101,11 +103,11 @@ func (res *Results) view(b *BaseScore) baseView {
 		return at
 	}
 	for k, c := range res.Columns {
-		v.Heads = append(v.Heads, label{x(k) + cellWidth/2, headHeight - 24, short(c.Name)}, label{x(k) + cellWidth/2, headHeight - 8, short(c.Metric)})
+		v.Heads = append(v.Heads, label{x(k) + cellWidth/2, headHeight - 24, short(c.Name, headLetters)}, label{x(k) + cellWidth/2, headHeight - 8, short(c.Metric, headLetters)})
 	}
 	for i, row := range v.Table {
 		top := headHeight + i*cellHeight
-		v.Rows = append(v.Rows, label{left - 8, top + cellHeight/2 + 5, row.Part.Name})
+		v.Rows = append(v.Rows, label{left - 8, top + cellHeight/2 + 5, short(row.Part.Name, rowLetters)})
 		for k, g := range row.Gains {
 			fill, ink := colour(g.share(), most)
 			v.Squares = append(v.Squares, square{x(k), top, x(k) + cellWidth/2, top + cellHeight/2 + 5, fill, ink, g.unit.Signed(g.Gain),
@@ -123,9 +125,8 @@ func (res *Results) view(b *BaseScore) baseView {
 // share is a gain as a share of what the metric can change by, so that colours of marks and of shares can be compared.
 func (g Gain) share() float64 { return float64(g.Gain) / g.unit.Span() }
 
-// short is a label that has room over its column.
-func short(s string) string {
-	const most = 14
+// short is a label of so many letters at most.
+func short(s string, most int) string {
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

@@ -21,7 +21,7 @@ func figures() *Results {
 	}
 	res := &Results{Grid: &Grid{Seeds: []uint64{1, 2}},
 		Bases:   []BaseScore{{Base: Base{Name: "b<1>"}, Scores: scores(0.2, 0.4, 0)}},
-		Subsets: []Part{{Subset: Subset{Name: "all"}}, {Subset: Subset{Name: "QA"}}},
+		Subsets: []Part{{Subset: Subset{Name: "all"}, Rows: 9}, {Subset: Subset{Name: "QA", Where: "len(input) < 3", Count: 4}, Matched: 7, Rows: 4}},
 		Cells: []Done{
 			{Cell: Cell{Base: "b<1>", Subset: "all", Seed: 1}, Scores: scores(0.4, 0.6, 0.1)},
 			{Cell: Cell{Base: "b<1>", Subset: "all", Seed: 2}, Scores: scores(0.6, 0.8, 0.3)},
@@ -70,7 +70,8 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := html.UnescapeString(string(text))
-	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`, "ner (IE): f1, 70 rows, test", "medqa (QA): accuracy, 0 rows, split not said"} {
+	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`, "ner (IE): f1, 70 rows, test", "medqa (QA): accuracy, 0 rows, split not said",
+		"all rows", "len(input) < 3</code>; 4 of 7, chosen by the seed"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -135,7 +136,7 @@ func TestMarks(t *testing.T) {
 		hasNot []string
 	}{
 		"marks": {marked(judge, "judge", "judge"), []string{
-			"gains over the base in points, where a judge marks in marks", "GEN (judge)", "2.00", "3.50", "+1.50", "+75.0 %", "GEN +96.0 %", "judge: gpt-x, rubric strict.txt (0123)",
+			"gains over the base in points, or in marks where a judge gives them", "GEN (judge)", "2.00", "3.50", "+1.50", "+75.0 %", "GEN +96.0 %", "judge: gpt-x, rubric strict.txt (0123)",
 		}, []string{"+150"}},
 		"rougeL": {marked(nil, "rougeL", "rougeL"), []string{"gains over the base in points, 1", "GEN (rougeL)", "200.0", "QA +17.3 %"}, []string{"GEN +96.0", "judge:"}},
 		"mixed": {marked(judge, "judge", "judge", "rougeL"), []string{

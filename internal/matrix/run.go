@@ -215,7 +215,7 @@ func (r *runner) settings(c *Cell) (settings, error) {
 
 // fingerprint is the SHA-256 of all that a cell's scores depend on.
 func (r *runner) fingerprint(s settings) (string, error) {
-	parts := []any{s, r.Grid.Eval}
+	parts := []any{s, r.Grid.Eval, eval.Version}
 	if r.Judge != nil { // the endpoint apart, which changes no mark
 		parts = append(parts, r.Grid.Judge, r.Judge.Rubric.ID())
 	}

@@ -62,7 +62,7 @@ func (res *Results) Text(w io.Writer) error {
 // Points is what gains are in.
 func (res *Results) Points() string {
 	if res.marks() {
-		return "points, where a judge marks in marks"
+		return "points, or in marks where a judge gives them"
 	}
 	return "points"
 }

@@ -95,15 +95,14 @@ func (s *standoff) events(file, tags string, line int) (all []event) {
 		}
 		line += strings.Count(before, "\n")
 		at := rows.Place{File: file, Line: line, Element: -1}
-		element, rest, ok := strings.Cut(after[:min(len(after), maxElement)], "/>")
+		element, _, ok := strings.Cut(after[:min(len(after), maxElement)], "/>")
 		if !ok {
 			s.fail(-1, at, "an EVENT without its end />")
 			tags = after
 			continue
 		}
-		rest = after[len(element):]
+		tags = after[len(element):]
 		line += strings.Count(element, "\n")
-		tags = rest
 		start, end := eventStart.FindStringSubmatch(element), eventEnd.FindStringSubmatch(element)
 		kind, text := eventType.FindStringSubmatch(element), eventText.FindStringSubmatch(element)
 		if start == nil || end == nil || kind == nil || text == nil {

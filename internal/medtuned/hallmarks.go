@@ -27,7 +27,7 @@ const (
 	hallmarksTold = "records of sentences, BLUE's TSV, flags and abstracts"
 )
 
-// blueOrder are the hallmarks as the BLUE benchmark numbers them, from 0: by the alphabet.
+// blueOrder are the hallmarks as the BLUE benchmark numbers them from 0 [I]: by the alphabet, as in its scorer [F].
 var blueOrder = []string{
 	"activating invasion and metastasis", "avoiding immune destruction", "cellular energetics", "enabling replicative immortality",
 	"evading growth suppressors", "genomic instability and mutation", "inducing angiogenesis", "resisting cell death",

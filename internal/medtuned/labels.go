@@ -73,8 +73,8 @@ func medNLIItem(f *fields, task *Task) item {
 
 const hallmarkLabels = `Labels are the hallmarks' names, in any letter case, with or without their abbreviation, or the abbreviations alone: PS, GS,
 CD, RI, A, IM, GI, TPI, CE, ID; as a list or in one text, apart by commas or semicolons. No label: an empty list or text,
-or none. Or ten flags, "0_0,1_0,2_1,...": the hallmarks by the alphabet from 0, each with 1 where it applies, as in the BLUE
-benchmark's files for BERT.
+or none. Or ten flags, "0_0,1_0,2_1,...", as in the BLUE benchmark's files for BERT: each hallmark by its number from 0, with 1
+where it applies. That numbers follow the alphabet, as in the list of BLUE's own scorer, is inferred.
 `
 
 const hocFormat = `Files: records {"sentence", "labels"}: sentences of the Hallmarks of Cancer corpus.

@@ -28,24 +28,24 @@ func Entries() (es []Entry) {
 	addRounds := func(name string, p Program) { es = append(es, Entry{name, p, true}) }
 
 	for _, n := range []int{1, 5, 33} {
-		add(fmt.Sprintf("linear/plain/%d", n), linearProgram(n, true, Spec{In: 48, Out: 40}))
-		add(fmt.Sprintf("linear/branches/%d", n), linearProgram(n, false,
+		add(fmt.Sprintf("linear/plain/%d", n), LinearProgram(n, true, Spec{In: 48, Out: 40}))
+		add(fmt.Sprintf("linear/branches/%d", n), LinearProgram(n, false,
 			Spec{In: 33, Out: 17, R: 3, Dropout: 0.25}, Spec{In: 33, Out: 7, DType: numeric.F32}, Spec{In: 33, Out: 20, R: 8, Bias: true}))
-		add(fmt.Sprintf("linear/train/%d", n), linearProgram(n, false,
+		add(fmt.Sprintf("linear/train/%d", n), LinearProgram(n, false,
 			Spec{In: 20, Out: 31, Train: true, Bias: true}, Spec{In: 20, Out: 5, Train: true, R: 2, Dropout: 0.1}))
 	}
-	add("linear/add", linearProgram(9, true, Spec{In: 64, Out: 64, R: 4, Bias: true, DType: numeric.F16}))
+	add("linear/add", LinearProgram(9, true, Spec{In: 64, Out: 64, R: 4, Bias: true, DType: numeric.F16}))
 	for _, q := range []quant.Format{quant.NF4, quant.Int8} {
-		addRounds(fmt.Sprintf("linear/%v", q), linearProgram(21, true,
+		addRounds(fmt.Sprintf("linear/%v", q), LinearProgram(21, true,
 			Spec{In: 192, Out: 130, R: 4, Dropout: 0.2, Quant: q}, Spec{In: 192, Out: 33, Quant: q, Bias: true}))
-		addRounds(fmt.Sprintf("linear/%v/straddle", q), linearProgram(5, false, Spec{In: 40, Out: 25, R: 2, Quant: q}))
-		addRounds(fmt.Sprintf("gateup/%v", q), gateUpProgram(9, Spec{In: 64, Out: 128, R: 3, Quant: q}, Spec{In: 64, Out: 128, Quant: q}))
+		addRounds(fmt.Sprintf("linear/%v/straddle", q), LinearProgram(5, false, Spec{In: 40, Out: 25, R: 2, Quant: q}))
+		addRounds(fmt.Sprintf("gateup/%v", q), GateUpProgram(9, Spec{In: 64, Out: 128, R: 3, Quant: q}, Spec{In: 64, Out: 128, Quant: q}))
 	}
-	add("linear/page/in", linearProgram(3, true, Spec{In: 1024, Out: 24, R: 4}))
-	add("linear/page/out", linearProgram(3, true, Spec{In: 24, Out: 1024, R: 4}))
+	add("linear/page/in", LinearProgram(3, true, Spec{In: 1024, Out: 24, R: 4}))
+	add("linear/page/out", LinearProgram(3, true, Spec{In: 24, Out: 1024, R: 4}))
 	add("linear/frozen", linearBackwardFrozen)
-	addRounds("gateup", gateUpProgram(21, Spec{In: 24, Out: 40, R: 4, Dropout: 0.2}, Spec{In: 24, Out: 40}))
-	addRounds("gateup/bias", gateUpProgram(3, Spec{In: 17, Out: 11, Bias: true}, Spec{In: 17, Out: 11, Bias: true, R: 2}))
+	addRounds("gateup", GateUpProgram(21, Spec{In: 24, Out: 40, R: 4, Dropout: 0.2}, Spec{In: 24, Out: 40}))
+	addRounds("gateup/bias", GateUpProgram(3, Spec{In: 17, Out: 11, Bias: true}, Spec{In: 17, Out: 11, Bias: true, R: 2}))
 	addRounds("recompute", recomputeProgram)
 	add("rmsnorm", normProgram(19, 50, true))
 	add("rmsnorm/noadd", normProgram(1, 33, false))
@@ -88,7 +88,8 @@ func Entries() (es []Entry) {
 	return es
 }
 
-func linearProgram(n int, withAdd bool, specs ...Spec) Program {
+// LinearProgram is linears that share an input, forward and backward.
+func LinearProgram(n int, withAdd bool, specs ...Spec) Program {
 	return func(w *World) (func(), func()) {
 		var ls []*backend.Linear
 		out, ranks := 0, 0
@@ -170,7 +171,8 @@ func linearBackwardFrozen(w *World) (func(), func()) {
 	}
 }
 
-func gateUpProgram(n int, gate, up Spec) Program {
+// GateUpProgram is gate, up and swiglu, forward and backward.
+func GateUpProgram(n int, gate, up Spec) Program {
 	return func(w *World) (func(), func()) {
 		g, u := w.Linear(gate, 1), w.Linear(up, 2)
 		b := w.Rows(n)
