@@ -94,6 +94,9 @@ type generator struct {
 
 // newGenerator finds how many prompts can advance together, and what room there is for heads.
 func (m *Model) newGenerator(prompts [][]int32, o GenerateOptions, out [][]int32) (*generator, error) {
+	if m.rope.DependsOnLength() {
+		o.Heads = nil
+	}
 	g := &generator{m: m, o: o, prompts: prompts, out: out, sampler: newSampler(o, m.cfg.VocabSize), placed: map[*sequence]int32{},
 		heads: map[string]*head{}, wanted: map[string]int{}}
 	if o.Steady && m.cpu != nil {

@@ -59,9 +59,6 @@ func (m *Model) Generate(ctx context.Context, prompts [][]int32, o GenerateOptio
 	if err := m.checkPrompts(prompts, o); err != nil {
 		return out, err
 	}
-	if m.rope.DependsOnLength() {
-		o.Heads = nil
-	}
 	g, err := m.newGenerator(prompts, o, out)
 	if err != nil {
 		return out, err

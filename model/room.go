@@ -70,6 +70,9 @@ func (m *Model) roomFor(tokens, keys int) (bytes int64, from string, known bool,
 		return 0, "", false, nil
 	}
 	bytes, from = room.Bytes-room.Bytes/spare-passes, room.From
+	if u, known := memory.Now(); known { // what the process has and does not hold, such as earlier keys and values
+		bytes += max(0, u.Own-memory.Held())
+	}
 	if bytes-m.mapped > bytes/2 {
 		bytes -= m.mapped
 		from += ", less the weights' pages"
