@@ -151,7 +151,7 @@ const shownExamples = 40
 const shownText = 1200
 
 func (r *Results) taskView(t *Task) taskView {
-	v := taskView{Task: t, SplitText: t.splitText(), RowsText: t.rowsText(), Columns: t.columns(), Chart: t.chart(), Marks: t.verdicts != nil}
+	v := taskView{Task: t, SplitText: t.splitText(), RowsText: t.Sample.Text(t.Rows), Columns: t.columns(), Chart: t.chart(), Marks: t.verdicts != nil}
 	for i := range t.Scores {
 		var cells []string
 		for _, name := range v.Columns {

@@ -127,6 +127,14 @@ type Sample struct {
 	ByLabel bool   `json:"by_label"` // each label has its share
 }
 
+// Text is how many rows there are and, of a sample, of how many.
+func (s *Sample) Text(n int) string {
+	if s == nil {
+		return fmt.Sprintf("%d rows", n)
+	}
+	return fmt.Sprintf("%d of %d rows, seed %d", n, s.Of, s.Seed)
+}
+
 // Score is how a system did on a task.
 type Score struct {
 	System       string         `json:"system"`

@@ -42,14 +42,6 @@ func (t *Task) twin(name string) string {
 	return name
 }
 
-// rowsText is how many rows there are, and of how many.
-func (t *Task) rowsText() string {
-	if t.Sample == nil {
-		return fmt.Sprintf("%d rows", t.Rows)
-	}
-	return fmt.Sprintf("%d of %d rows, seed %d", t.Rows, t.Sample.Of, t.Sample.Seed)
-}
-
 // splitText is how a split is shown.
 func (t *Task) splitText() string {
 	switch t.Split {
@@ -89,7 +81,7 @@ func (t Test) rows() string {
 func (r *Results) Text(w io.Writer) error {
 	for i := range r.Tasks {
 		t := &r.Tasks[i]
-		fmt.Fprintf(w, "%s (%s), %s, %s, %.0f %% intervals\n", t.Name, t.Category, t.splitText(), t.rowsText(), 100*r.Intervals.Level)
+		fmt.Fprintf(w, "%s (%s), %s, %s, %.0f %% intervals\n", t.Name, t.Category, t.splitText(), t.Sample.Text(t.Rows), 100*r.Intervals.Level)
 		tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		columns := t.columns()
 		fmt.Fprintf(tab, "  system\t%s\tinvalid\n", strings.Join(columns, "\t"))

@@ -14,7 +14,7 @@ import (
 func figures() *Results {
 	scores := func(qa1, qa2, ie float64) []Score {
 		return []Score{
-			{Task: "ner", Category: "IE", Metric: "f1", Split: "test", N: 70, Value: eval.Number(ie)},
+			{Task: "ner", Category: "IE", Metric: "f1", Split: "test", N: 70, Sample: &eval.Sample{Of: 900, Seed: 42}, Value: eval.Number(ie)},
 			{Task: "medqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa1)},
 			{Task: "pubmedqa", Category: "QA", Metric: "accuracy", Value: eval.Number(qa2)},
 		}
@@ -70,7 +70,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := html.UnescapeString(string(text))
-	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`, "ner (IE): f1, 70 rows, test", "medqa (QA): accuracy, 0 rows, split not said",
+	for _, want := range []string{"b<1>", "failed: no room", "+30.0", "-50.0 %", "60.0 ± 14.1", "darkest colour is 30.0 points", `fill="#1f5fa8"`, "ner (IE): f1, 70 of 900 rows, seed 42, test", "medqa (QA): accuracy, 0 rows, split not said",
 		"all rows", "len(input) < 3</code>; 4 of 7, chosen by the seed"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
