@@ -75,9 +75,12 @@ func Entries() (es []Entry) {
 	}
 
 	for _, d := range []numeric.DType{numeric.F32, numeric.F16, numeric.BF16} {
-		add("embed/"+d.String(), embedProgram(d, false))
+		add("embed/"+d.String(), embedProgram(Spec{In: 300, Out: 11, DType: d}))
 	}
-	add("embed/train", embedProgram(numeric.F32, true))
+	for _, q := range []quant.Format{quant.NF4, quant.Int8} {
+		add(fmt.Sprintf("embed/%v", q), embedProgram(Spec{In: 300, Out: 11, Quant: q}))
+	}
+	add("embed/train", embedProgram(Spec{In: 300, Out: 11, Train: true}))
 	add("gather", gatherProgram)
 	addRounds("loss", lossProgram(Spec{In: 16, Out: 60}, true))
 	addRounds("loss/branch", lossProgram(Spec{In: 16, Out: 35, R: 4, Dropout: 0.3, Bias: true}, true))
@@ -271,31 +274,26 @@ func cacheProgram(a backend.Attention) Program {
 	}
 }
 
-func embedProgram(d numeric.DType, train bool) Program {
+// embedProgram has a table of s.Out vectors of s.In elements.
+func embedProgram(s Spec) Program {
 	return func(w *World) (func(), func()) {
-		const vocab, dim, n = 11, 300, 40
-		e := &backend.Embedding{Vocab: vocab, Dim: dim, Padding: 3}
-		if train {
-			e.Train = w.Param(vocab, dim, 1)
-		} else {
-			e.Weight = w.Weight(d, vocab, dim)
-		}
+		const n = 40
+		l := w.Linear(s, 0)
+		e := &backend.Embedding{Vocab: s.Out, Dim: s.In, Padding: 3, Weight: l.Weight, Train: l.Train}
 		b := w.Rows(n)
 		for i := range b.Tokens {
-			b.Tokens[i] %= vocab
+			b.Tokens[i] %= int32(s.Out)
 		}
-		x, dx := w.Buffer(residual, dim), w.Filled(residual, n, dim, 1)
+		x, dx := w.Buffer(residual, s.In), w.Filled(residual, n, s.In, 1)
 		run := func() {
 			w.Backend.Embed(x, e, b)
-			if train {
+			if s.Train {
 				w.Backend.EmbedBackward(e, dx, b)
 			}
 		}
 		return run, func() {
 			w.Look("x", x)
-			if train {
-				w.LookGrad("dE", e.Train)
-			}
+			w.LookLinear(l)
 		}
 	}
 }

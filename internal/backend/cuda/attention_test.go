@@ -28,7 +28,7 @@ func testAttention(t *testing.T, be *Backend, p backendtest.Program) {
 	var first []backendtest.Result
 	for _, order := range orders {
 		setOrder(t, order)
-		got := backendtest.Execute(whole{Backend: be}, be.half, p)
+		got := backendtest.Execute(be, be.half, p)
 		backendtest.Compare(t, got, want, attentionTolerance(be))
 		if first == nil {
 			first = got
@@ -103,7 +103,7 @@ func TestAttentionForests(t *testing.T) {
 				lengths, prefixes = append(lengths, int32(r.IntN(45))), append(prefixes, int32(r.IntN(i+1))-1)
 			}
 			t.Run(fmt.Sprint(compute, "/", seed), func(t *testing.T) {
-				got := backendtest.Execute(whole{Backend: be}, be.half, backendtest.AttentionProgram(a, chainOf(lengths, prefixes)))
+				got := backendtest.Execute(be, be.half, backendtest.AttentionProgram(a, chainOf(lengths, prefixes)))
 				backendtest.Compare(t, got, backendtest.Execute(backendtest.Oracle, be.half, backendtest.AttentionProgram(a, chainOf(lengths, prefixes))), attentionTolerance(be))
 			})
 		}
@@ -188,7 +188,7 @@ func attend(be *Backend, a *backend.Attention, b *backend.Batch, qkv, dy []float
 func TestAttentionOneKey(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, be.half)
+		w := backendtest.NewWorld(be, be.half)
 		for _, window := range []int{0, 1} {
 			a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 24, Scale: 0.3, Window: window}
 			const n = 70
@@ -213,7 +213,7 @@ func TestAttentionOneKey(t *testing.T) {
 func TestAttentionAlone(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, be.half)
+		w := backendtest.NewWorld(be, be.half)
 		a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 16, Scale: 0.25}
 		lengths := []int32{3, 90, 1, 40}
 		n := 134
@@ -246,7 +246,7 @@ func TestAttentionNaN(t *testing.T) {
 	}
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, be.half)
+		w := backendtest.NewWorld(be, be.half)
 		a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 8, Scale: 0.5}
 		b := w.Batch(0, a.HeadDim, chainOf([]int32{70, 5}, []int32{-1, -1})...)
 		for _, column := range []int{0, 17, 25} { // of a query, a key, a value
@@ -269,7 +269,7 @@ func TestAttentionNaN(t *testing.T) {
 // TestAttentionSerial: what is kept of a batch is that batch's, and once it is there nothing is allocated any more but by the driver's calls.
 func TestAttentionSerial(t *testing.T) {
 	be := emulated(t, "bf16")
-	w := backendtest.NewWorld(whole{Backend: be}, true)
+	w := backendtest.NewWorld(be, true)
 	a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 16, Scale: 0.25}
 	long := w.Batch(0, 16, chainOf([]int32{40, 9}, []int32{-1, 0})...)
 	short := w.Batch(0, 16, chainOf([]int32{20, 29}, []int32{-1, -1})...)
@@ -312,7 +312,7 @@ func TestAttentionSerial(t *testing.T) {
 func TestAttentionReserve(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, be.half)
+		w := backendtest.NewWorld(be, be.half)
 		a := &backend.Attention{Heads: 4, KVHeads: 2, HeadDim: 8, Scale: 0.25}
 		b := w.Batch(0, 8, chainOf([]int32{150}, []int32{-1})...)
 		be.Reserve(backend.Need{Rows: 150, Forward: 150, Keys: 150, Attention: a, Head: &backend.Linear{In: 1, Out: 1}})
@@ -331,7 +331,7 @@ func TestAttentionReserve(t *testing.T) {
 func TestCache(t *testing.T) {
 	be := emulated(t, "bf16")
 	be.poison = true
-	w := backendtest.NewWorld(whole{Backend: be}, true)
+	w := backendtest.NewWorld(be, true)
 	a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 16, Scale: 0.25}
 	const n = 150
 	cols := a.QKVCols()
@@ -381,7 +381,7 @@ func TestCache(t *testing.T) {
 // TestAttentionMistakes: what does not fit is named.
 func TestAttentionMistakes(t *testing.T) {
 	be := emulated(t, "f32")
-	w := backendtest.NewWorld(whole{Backend: be}, false)
+	w := backendtest.NewWorld(be, false)
 	a := &backend.Attention{Heads: 2, KVHeads: 1, HeadDim: 2, Scale: 1}
 	qkv, y, lse := w.Filled(backend.Activation, 4, 8, 1), be.NewBuffer(backend.Activation, 4), be.NewBuffer(backend.Stat, 2)
 	with := func(f func(*backend.Batch)) func() {

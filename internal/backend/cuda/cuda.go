@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cuda/driver"
 )
 
@@ -53,9 +54,13 @@ type Backend struct {
 	batches   batches
 	optimiser optimiser
 	sums      sums
+	sorted    sorted
+	losses    losses
 	poison    bool // new memory and resized buffers are NaN: tests see what an operation forgets to write
 	heap      *heap
 }
+
+var _ backend.Backend = (*Backend)(nil)
 
 // New opens a card. An error that is driver.ErrUnavailable says that there is none that can be used.
 func New(o Options) (*Backend, error) {

@@ -3,12 +3,12 @@ package cuda
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -42,18 +42,14 @@ func TestFaults(t *testing.T) {
 	}
 	emulated(t, "f32")
 	everyKernelHasOne(t)
-	free := make(chan struct{}, 2)
-	var wg sync.WaitGroup
-	for _, f := range faults {
-		wg.Go(func() {
-			free <- struct{}{}
-			defer func() { <-free }()
+	for i, f := range faults {
+		t.Run(fmt.Sprintf("%s/%s/%d", f.file, f.kernel, i), func(t *testing.T) {
+			t.Parallel()
 			if err := f.found(); err != nil {
-				t.Errorf("%s: %q for %q: %v", f.file, f.to, f.from, err)
+				t.Errorf("%q for %q: %v", f.to, f.from, err)
 			}
 		})
 	}
-	wg.Wait()
 }
 
 func everyKernelHasOne(t *testing.T) {
@@ -85,10 +81,12 @@ func (f *fault) found() error {
 	c.Env = append(os.Environ(), driverVariable+"="+driver)
 	out, err := c.CombinedOutput()
 	switch {
+	case strings.Contains(string(out), "no tests to run"):
+		return errors.New("there is no test " + f.test)
 	case err == nil:
 		return errors.New(f.test + " passes")
-	case !strings.Contains(string(out), "=== RUN"):
-		return errors.New("no test ran:\n" + string(out))
+	case !strings.Contains(string(out), "--- FAIL") && !strings.Contains(string(out), "panic: ") && !strings.Contains(string(out), "SIG"):
+		return fmt.Errorf("%s did not fail but ended with %w:\n%s", f.test, err, out)
 	}
 	return nil
 }

@@ -38,3 +38,26 @@ KERNEL(scatter, ScatterArgs, 256) {
 		store8(dx + c, v, false, a.cols - c);
 	}
 }
+
+struct ScatterAddArgs {
+	float *to;
+	const float *dx;
+	const i32 *tokens, *starts, *rows;
+	i32 cols, ld_to, ld_dx;
+};
+
+// to[tokens[i]] += dx[r] for the rows r of token i, in their order. A block has 1024 columns of a token.
+KERNEL(scatter_add, ScatterAddArgs, 128) {
+	i32 c = (BLOCK_Y * THREADS + THREAD) * 8;
+	if (c >= a.cols) return;
+	float *to = a.to + (i64)a.tokens[BLOCK_X] * a.ld_to + c;
+	float sum[8];
+	load8(sum, to, false, a.cols - c);
+	for (i32 i = a.starts[BLOCK_X]; i < a.starts[BLOCK_X + 1]; i++) {
+		float v[8];
+		load8(v, a.dx + (i64)a.rows[i] * a.ld_dx + c, false, a.cols - c);
+		UNROLL
+		for (i32 e = 0; e < 8; e++) sum[e] += v[e];
+	}
+	store8(to, sum, false, a.cols - c);
+}

@@ -19,7 +19,7 @@ func init() {
 func TestGatherNothing(t *testing.T) {
 	be := emulated(t, "f32")
 	be.poison = true
-	w := backendtest.NewWorld(whole{Backend: be}, false)
+	w := backendtest.NewWorld(be, false)
 	b := w.Rows(5)
 	y, dx := w.Buffer(backend.Residual, 300), w.Buffer(backend.Residual, 300)
 	be.Gather(y, w.Filled(backend.Residual, 5, 300, 1), b)

@@ -31,7 +31,7 @@ func TestNormWidths(t *testing.T) {
 			if be.half {
 				tolerance = 4e-3 // y is bf16
 			}
-			backendtest.Compare(t, backendtest.Execute(whole{Backend: be}, be.half, p), backendtest.Execute(backendtest.Oracle, be.half, p), tolerance)
+			backendtest.Compare(t, backendtest.Execute(be, be.half, p), backendtest.Execute(backendtest.Oracle, be.half, p), tolerance)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func TestOptimiser(t *testing.T) {
 	} {
 		be := emulated(t, "bf16")
 		be.poison = true
-		got, want := params(whole{Backend: be}, rand.New(rand.NewPCG(1, 2))), params(host, rand.New(rand.NewPCG(1, 2)))
+		got, want := params(be, rand.New(rand.NewPCG(1, 2))), params(host, rand.New(rand.NewPCG(1, 2)))
 		leave := be.enter()
 		got[1].(*param).half()
 		leave()
@@ -111,7 +111,7 @@ func wantBits(t *testing.T, what string, got, want []float32) {
 // TestSumSquaresOrder wants the same bits in each order of the threads, and whatever is beside.
 func TestSumSquaresOrder(t *testing.T) {
 	be := emulated(t, "f32")
-	ps := params(whole{Backend: be}, rand.New(rand.NewPCG(3, 4)))
+	ps := params(be, rand.New(rand.NewPCG(3, 4)))
 	want := be.SumSquares(ps)
 	for _, order := range orders {
 		setOrder(t, order)
@@ -126,7 +126,7 @@ func TestSumSquaresOrder(t *testing.T) {
 func TestNotFinite(t *testing.T) {
 	be := emulated(t, "f32")
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
-		ps := params(whole{Backend: be}, rand.New(rand.NewPCG(3, 4)))
+		ps := params(be, rand.New(rand.NewPCG(3, 4)))
 		g := gradOf(ps[4])
 		g[len(g)-1] = bad
 		ps[4].WriteGrad(g)

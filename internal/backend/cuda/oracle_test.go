@@ -2,24 +2,11 @@ package cuda
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/backendtest"
 )
-
-// missing are the beginnings of the names of programs that need operations which are not there yet.
-var missing = []string{"embed", "loss", "tied"}
-
-// whole has all methods of a backend; those that Backend lacks belong to none.
-type whole struct {
-	*Backend
-	absent
-}
-
-type absent struct{ backend.Backend }
 
 // orders are how the emulated device's threads take turns between barriers: ascending, descending, shuffled.
 var orders = []uint64{0, 1, 7}
@@ -31,9 +18,6 @@ func TestOracle(t *testing.T) {
 			be := emulated(t, compute)
 			be.poison = true
 			for _, e := range backendtest.Entries() {
-				if slices.ContainsFunc(missing, func(m string) bool { return strings.HasPrefix(e.Name, m) }) {
-					continue
-				}
 				t.Run(e.Name, func(t *testing.T) { testOracle(t, be, e) })
 			}
 		})
@@ -54,7 +38,7 @@ func testOracle(t *testing.T, be *Backend, e backendtest.Entry) {
 	var first []backendtest.Result
 	for _, order := range orders {
 		setOrder(t, order)
-		got := backendtest.Execute(whole{Backend: be}, be.half, e.Program)
+		got := backendtest.Execute(be, be.half, e.Program)
 		backendtest.Compare(t, got, want, tolerance)
 		if first == nil {
 			first = got
@@ -73,13 +57,10 @@ func TestRuns(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
 		for _, e := range backendtest.Entries() {
-			if slices.ContainsFunc(missing, func(m string) bool { return strings.HasPrefix(e.Name, m) }) {
-				continue
-			}
 			var results [2][]backendtest.Result
 			for i := range results {
 				be.poison = i == 1
-				results[i] = backendtest.Execute(whole{Backend: be}, be.half, e.Program)
+				results[i] = backendtest.Execute(be, be.half, e.Program)
 			}
 			for i, r := range results[0] {
 				if !backendtest.SameBits(r.V, results[1][i].V) {
