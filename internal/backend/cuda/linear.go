@@ -72,7 +72,6 @@ func rankNeed(n backend.Need) int {
 type dropoutArgs struct {
 	positions, samples, selected driver.Ptr
 	key0, key1, epoch            uint32
-	_                            uint32
 }
 
 // dropping says what drops inputs of linears: nothing, or b's dropout. Row i of the input is row selected[i] of the
@@ -207,17 +206,16 @@ func (be *Backend) begin(y, add *Buffer, l *backend.Linear, col int, low operand
 }
 
 type startArgs struct {
-	y, add, bias          driver.Ptr
-	rows, cols, ldY, ldAd int32
-	half                  int32
-	_                     int32
+	y, add, bias           driver.Ptr
+	rows, cols, ldY, ldAdd int32
+	half                   int32
 }
 
 // start writes bias + add to columns col... of y.
 func (be *Backend) start(y, add *Buffer, l *backend.Linear, col int) {
 	args := startArgs{y: y.at(col), rows: int32(y.rows), cols: int32(l.Out), ldY: int32(y.ld), half: flag(y.half)}
 	if add != nil {
-		args.add, args.ldAd = add.at(col), int32(add.ld)
+		args.add, args.ldAdd = add.at(col), int32(add.ld)
 	}
 	if l.Bias != nil {
 		args.bias = l.Bias.(*vector).mem.at
@@ -376,7 +374,6 @@ type branchArgs struct {
 	count, rows, cols, ldDh int32
 	ldDx, half              int32
 	beta                    float32
-	_                       int32
 }
 
 // branchesBackward adds to the gradients of A and B, and writes to dx what comes through the branches, unless it is nil.

@@ -49,7 +49,6 @@ func (be *Backend) SwiGLU(y, gu backend.Buffer) {
 type swigluBackwardArgs struct {
 	d, gu, dy                   driver.Ptr
 	rows, cols, ldD, ldGu, ldDy int32
-	_                           int32
 }
 
 // GateUpBackward passes dy through swiglu and then through gate and up.

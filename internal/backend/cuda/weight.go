@@ -26,8 +26,8 @@ type weight struct {
 	rows, cols, ld int
 	kind           int32
 	at             driver.Ptr // 0 while it waits
-	scales         driver.Ptr // of codes
-	factors        driver.Ptr // of nf4
+	scales         driver.Ptr // of codes, from at on
+	factors        driver.Ptr // of nf4, from at on
 	offset         float32    // of nf4
 	mem            memory     // of all that came to the card together
 	source         backend.Matrix
@@ -131,32 +131,31 @@ func (be *Backend) settle() {
 	be.grow(&mem, total)
 	at := mem.at
 	for _, w := range ws {
-		next := at + driver.Ptr(aligned(w.bytes()))
-		be.copyWeight(w, at)
-		w.mem, at = mem, next
+		if err := be.copyWeight(w, at); err != nil {
+			panic(fmt.Errorf("cuda: %s: %w", w.name, err))
+		}
+		at += driver.Ptr(aligned(w.bytes()))
+	}
+	at = mem.at
+	for _, w := range ws {
+		w.mem, w.at = mem, at
+		at += driver.Ptr(aligned(w.bytes()))
+		w.source = backend.Matrix{}
 	}
 	be.weights.waiting = nil
 	be.release(&be.weights.raw)
 }
 
 // copyWeight copies w to its place.
-func (be *Backend) copyWeight(w *weight, at driver.Ptr) {
+func (be *Backend) copyWeight(w *weight, at driver.Ptr) error {
 	m := &w.source
-	switch {
-	case w.kind >= weightNF4:
-		check(be.uploadWeight(at, m.Data))
-		w.scales += at
-		if w.kind == weightNF4 {
-			w.factors += at
-			be.nf4Tables()
-		}
-	case m.DType == dtypeOf(w.kind) && w.ld == w.cols:
-		check(be.uploadWeight(at, m.Data))
-	default:
-		be.convertWeight(w, at)
+	if w.kind == weightNF4 {
+		be.nf4Tables()
 	}
-	w.at = at
-	w.source = backend.Matrix{}
+	if w.kind >= weightNF4 || m.DType == dtypeOf(w.kind) && w.ld == w.cols {
+		return be.uploadWeight(at, m.Data)
+	}
+	return be.convertWeight(w, at)
 }
 
 func dtypeOf(kind int32) numeric.DType {
@@ -177,7 +176,7 @@ func kindOf(d numeric.DType) int32 {
 const rawBytes = 16 << 20
 
 // convertWeight copies w to at in another format, or with rows apart, some rows at a time.
-func (be *Backend) convertWeight(w *weight, at driver.Ptr) {
+func (be *Backend) convertWeight(w *weight, at driver.Ptr) error {
 	from := w.source.DType
 	row := w.cols * from.Size()
 	step := max(1, rawBytes/row)
@@ -185,9 +184,13 @@ func (be *Backend) convertWeight(w *weight, at driver.Ptr) {
 	raw := be.weights.raw.at
 	for r := 0; r < w.rows; r += step {
 		n := min(step, w.rows-r)
-		check(be.uploadWeight(raw, w.source.Data[r*row:(r+n)*row]))
-		be.convert(result{at + driver.Ptr(int64(r)*int64(w.ld)*elementSize(w.kind)), w.ld, w.kind == weightBF16}, raw, kindOf(from), w.cols, n, w.cols)
+		if err := be.uploadWeight(raw, w.source.Data[r*row:(r+n)*row]); err != nil {
+			return err
+		}
+		to := result{at + driver.Ptr(int64(r)*int64(w.ld)*elementSize(w.kind)), w.ld, w.kind == weightBF16}
+		be.convert(to, raw, kindOf(from), w.cols, n, w.cols)
 	}
+	return nil
 }
 
 // nf4Tables makes the tables of nf4.
@@ -205,13 +208,12 @@ type weightArgs struct {
 	data, scales, factors, tables driver.Ptr
 	kind, rows, cols, ld          int32
 	offset                        float32
-	_                             int32
 }
 
-// args is w for kernels, on the card.
-func (w *weight) args(be *Backend) weightArgs {
+// weightArgs is w for kernels.
+func (be *Backend) weightArgs(w *weight) weightArgs {
 	be.settle()
-	return weightArgs{w.at, w.scales, w.factors, be.weights.tables.at, w.kind, int32(w.rows), int32(w.cols), int32(w.ld), w.offset, 0}
+	return weightArgs{w.at, w.at + w.scales, w.at + w.factors, be.weights.tables.at, w.kind, int32(w.rows), int32(w.cols), int32(w.ld), w.offset}
 }
 
 var (
@@ -223,7 +225,7 @@ var (
 type convertArgs struct {
 	to, from                 driver.Ptr
 	rows, cols, ldTo, ldFrom int32
-	kind, half               int32
+	fromKind, half           int32
 }
 
 // convert copies [rows, cols] from a matrix of a weight's kind of elements to d.
@@ -252,7 +254,7 @@ func (be *Backend) widen(d result, w *weight) {
 		if w.kind == weightInt8 {
 			k = dequantiseInt8Kernel
 		}
-		launch(be, k, grid(blocks(w.rows*w.cols, dequantiseChunk), 256, 0), dequantiseArgs{w.args(be), d.at, int32(d.ld), flag(d.half)})
+		launch(be, k, grid(blocks(w.rows*w.cols, dequantiseChunk), 256, 0), dequantiseArgs{be.weightArgs(w), d.at, int32(d.ld), flag(d.half)})
 	default:
 		be.convert(d, w.at, w.kind, w.ld, w.rows, w.cols)
 	}
