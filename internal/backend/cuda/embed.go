@@ -40,7 +40,7 @@ func (be *Backend) Embed(x backend.Buffer, e *backend.Embedding, b *backend.Batc
 // vectors is the embedding's table as kernels take it.
 func (be *Backend) vectors(e *backend.Embedding) weightArgs {
 	if e.Train == nil {
-		return e.Weight.(*weight).args(be)
+		return be.weightArgs(e.Weight.(*weight))
 	}
 	p := e.Train.(*param)
 	return weightArgs{data: p.value.at, kind: weightF32, rows: int32(p.rows), cols: int32(p.cols), ld: int32(p.ld)}

@@ -78,7 +78,7 @@ func TestJoinedProducts(t *testing.T) {
 		{[]spec{{In: 64, Out: 32, Train: true}, {In: 64, Out: 32}}, 5},
 	} {
 		before := device.Calls("cublasLtMatmul")
-		backendtest.Execute(whole{Backend: be}, true, backendtest.LinearProgram(5, false, c.specs...))
+		backendtest.Execute(be, true, backendtest.LinearProgram(5, false, c.specs...))
 		if got := device.Calls("cublasLtMatmul") - before; got != c.want {
 			t.Errorf("%+v: %d products, want %d", c.specs, got, c.want)
 		}
@@ -89,7 +89,7 @@ func TestJoinedProducts(t *testing.T) {
 func TestDrop(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, true)
+		w := backendtest.NewWorld(be, true)
 		const p = 0.37
 		for _, cols := range []int{64, 37, 6} {
 			b := w.Rows(23)
@@ -134,7 +134,7 @@ func TestDrop(t *testing.T) {
 func TestLinearAllocations(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, be.half)
+		w := backendtest.NewWorld(be, be.half)
 		ls := []*backend.Linear{w.Linear(spec{In: 64, Out: 32, R: 8, Dropout: 0.1}, 1), w.Linear(spec{In: 64, Out: 32}, 2),
 			w.Linear(spec{In: 64, Out: 32, R: 8, Quant: quant.NF4, Bias: true}, 3)}
 		b := w.Rows(5)
@@ -158,7 +158,7 @@ func TestLinearAllocations(t *testing.T) {
 // TestLinearNothing: no rows are no work, and all outputs have none.
 func TestLinearNothing(t *testing.T) {
 	be := emulated(t, "bf16")
-	w := backendtest.NewWorld(whole{Backend: be}, true)
+	w := backendtest.NewWorld(be, true)
 	ls := []*backend.Linear{w.Linear(spec{In: 16, Out: 8, R: 2}, 1), w.Linear(spec{In: 16, Out: 8}, 2)}
 	b := w.Rows(0)
 	x, dy, dact := w.Filled(backend.Activation, 0, 16, 1), w.Filled(backend.Activation, 0, 16, 1), w.Filled(backend.Activation, 0, 8, 1)
@@ -178,7 +178,7 @@ func TestLinearNothing(t *testing.T) {
 // TestLinearRefusals: shapes that do not fit are told with the linear's name and both numbers.
 func TestLinearRefusals(t *testing.T) {
 	be := emulated(t, "bf16")
-	w := backendtest.NewWorld(whole{Backend: be}, true)
+	w := backendtest.NewWorld(be, true)
 	l, other := w.Linear(spec{In: 16, Out: 8, R: 2}, 1), w.Linear(spec{In: 24, Out: 8}, 2)
 	broken := *l
 	broken.B = be.NewParam(8, 3)

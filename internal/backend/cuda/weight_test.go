@@ -72,7 +72,7 @@ func TestWeightValues(t *testing.T) {
 		be := emulated(t, compute)
 		be.poison = true
 		for _, s := range [][2]int{{3, 64}, {130, 192}, {7, 40}, {5, 33}, {1, 1}, {300, 700}} {
-			w := backendtest.NewWorld(whole{Backend: be}, false)
+			w := backendtest.NewWorld(be, false)
 			v := w.Values(s[0]*s[1], 1)
 			copy(v, []float32{0, float32(math.Copysign(0, -1)), 6e-8, -3e-6, 65504, 1})
 			var made []*weight
@@ -149,7 +149,7 @@ func TestWeightsTogether(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.compute, c.formats, c.shapes), func(t *testing.T) {
 			be := emulated(t, c.compute)
-			rng := backendtest.NewWorld(whole{Backend: be}, true)
+			rng := backendtest.NewWorld(be, true)
 			var ws []*weight
 			var want []float32
 			for i, d := range c.formats {
@@ -206,7 +206,7 @@ func TestWeightsTooLarge(t *testing.T) {
 func TestWeightMemory(t *testing.T) {
 	for _, compute := range []string{"f32", "bf16"} {
 		be := emulated(t, compute)
-		w := backendtest.NewWorld(whole{Backend: be}, true)
+		w := backendtest.NewWorld(be, true)
 		ls := []*backend.Linear{w.Linear(backendtest.Spec{In: 64, Out: 64}, 1), w.Linear(backendtest.Spec{In: 64, Out: 32}, 2),
 			w.Linear(backendtest.Spec{In: 64, Out: 32}, 3), w.Linear(backendtest.Spec{In: 64, Out: 48}, 4)}
 		need := backend.Need{Rows: 3, Forward: 3, Linears: ls, Head: ls[3], Intermediate: 1000,
