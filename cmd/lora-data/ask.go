@@ -135,7 +135,10 @@ func answers(t ask.Totals) (n int) {
 
 // failed says, of a run that has ended before its end, how it goes on.
 func failed(s *cli.Streams, journal string, err error) error {
-	if _, there := os.Stat(journal); err != nil && there == nil && !errors.Is(err, ask.ErrOtherJob) {
+	if err == nil || errors.Is(err, ask.ErrOtherJob) {
+		return err
+	}
+	if j, readErr := ask.Read(journal); readErr == nil && j.Answers() > 0 {
 		fmt.Fprintf(s.Err, "lora-data: %s has what was answered so far; the same command goes on from there\n", journal)
 	}
 	return err

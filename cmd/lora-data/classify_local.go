@@ -67,7 +67,7 @@ func (c *classify) weigh(ctx context.Context, s *cli.Streams, l bioinstruct.Labe
 	if err != nil {
 		return nil, err
 	}
-	l.Identity, l.Model = &id, filepath.Base(filepath.Clean(c.Model))
+	l.Identity, l.Batch, l.Model = &id, 1, filepath.Base(filepath.Clean(c.Model))
 	if c.Adapter != "" {
 		l.Model += " with " + filepath.Base(filepath.Clean(c.Adapter))
 	}
@@ -98,7 +98,7 @@ func (c *classify) weigh(ctx context.Context, s *cli.Streams, l bioinstruct.Labe
 		}
 		b.set(t.Asked)
 	}
-	got, err = bioinstruct.ClassifyLocally(ctx, c.Journal, m, l, all, progress)
+	got, err = bioinstruct.ClassifyLocally(ctx, c.Journal, m, l, all, bioinstruct.LocalOptions{Together: c.Batch, Progress: progress})
 	if b != nil {
 		b.end()
 	}

@@ -31,7 +31,8 @@ func TestClassifyLocally(t *testing.T) {
 	if read(t, path("a.jsonl")) != read(t, path("b.jsonl")) {
 		t.Error("the replay is another")
 	}
-	code, stdout, stderr := execute(strings.NewReader(""), args("a.jsonl", append(local, "--overwrite")...)...)
+	// However many rows are asked about together, it is the same job.
+	code, stdout, stderr := execute(strings.NewReader(""), args("a.jsonl", append(local[:4:4], "--overwrite")...)...)
 	if code != cli.Done || !strings.Contains(stdout, "; 0 of them new") || !strings.Contains(stderr, "3 of 3 answers are there already") {
 		t.Errorf("again: %d\n%s\n%s", code, stdout, stderr)
 	}

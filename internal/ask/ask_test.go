@@ -296,6 +296,18 @@ func TestOtherJob(t *testing.T) {
 		t.Errorf("two writers: %v", err)
 	}
 	m := modelFunc(func(_ context.Context, r Request) (Answer, error) { return reply(r), nil })
+	refuses := modelFunc(func(context.Context, Request) (Answer, error) { return Answer{}, errors.New("no") })
+	if _, err := Run(t.Context(), j, refuses, Defaults(), &quiz{n: 1}); err == nil {
+		t.Fatal("no error")
+	}
+	j.Close()
+	// What nobody has answered is no loss.
+	unanswered, err := Create(path, map[string]int{"job": 0}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unanswered.Close()
+	j = create(t, path)
 	if _, err := Run(t.Context(), j, m, Defaults(), &quiz{n: 1}); err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ type record struct {
 var ErrOtherJob = errors.New("this journal is of another job")
 
 // Create opens the journal at path, or begins one, for a run of a job with its settings. Job is written as JSON; one that
-// is there already must be the same, or the error is ErrOtherJob. Where the system has locks for files, a journal that another process writes to is
+// is there already must be the same, or the error is ErrOtherJob; but one without an answer gives way. Where the system has locks for files, a journal that another process writes to is
 // refused.
 func Create(path string, job, settings any) (*Journal, error) {
 	mine, err := json.Marshal(job)
@@ -109,7 +109,11 @@ func (j *Journal) begin(f *os.File, mine, run json.RawMessage) error {
 		return err
 	}
 	if j.job != nil && !bytes.Equal(j.job, mine) {
-		return fmt.Errorf("%w; %s", ErrOtherJob, difference(j.job, mine))
+		if len(j.answers) > 0 {
+			return fmt.Errorf("%w; %s", ErrOtherJob, difference(j.job, mine))
+		}
+		j.job, whole = nil, 0
+		clear(j.requests)
 	}
 	if err := f.Truncate(whole); err != nil {
 		return err

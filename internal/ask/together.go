@@ -12,9 +12,9 @@ type Together interface {
 	AskAll(ctx context.Context, all []Request) ([]Answer, error)
 }
 
-// RunTogether is Run with a model that is asked size requests at a time: the first size of the job, the next, and so on,
-// whatever the journal has of them, so that a run that was ended asks what one that was not would have asked. The answers
-// of all are in the journal before the next are asked. There is nothing to wait for here, and no second attempt.
+// RunTogether is Run with a model that is asked size requests at a time: the first size of the job, the next, and so on;
+// those of which the journal has all are left out, and of others what it has already counts. The answers of all are in
+// the journal before the next are asked. There is nothing to wait for here, and no second attempt.
 func RunTogether(ctx context.Context, j *Journal, m Together, size int, progress func(Totals), job Job) (Totals, error) {
 	t := j.totals()
 	if size < 1 {

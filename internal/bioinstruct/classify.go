@@ -21,7 +21,7 @@ import (
 type Labelling struct {
 	Kind string `json:"kind"` // set by Classify
 	Sampling
-	Batch int  `json:"batch"` // rows a request; of a local model: rows that are asked about together, each in a request of its own
+	Batch int  `json:"batch"` // rows a request
 	All   bool `json:"all"`   // rows that have a category, too
 	// Local says which model of this machine is asked; nil: an endpoint is.
 	*local.Identity
@@ -166,16 +166,8 @@ func (c *classification) complete(t ask.Totals) bool {
 	return !more
 }
 
-// each is how many rows a request is about.
-func (c *classification) each() int {
-	if c.Identity != nil {
-		return 1
-	}
-	return c.Batch
-}
-
 // batches is how many requests the first job has.
-func (c *classification) batches() int { return (len(c.asked) + c.each() - 1) / c.each() }
+func (c *classification) batches() int { return (len(c.asked) + c.Batch - 1) / c.Batch }
 
 // Request asks about a batch, or a single row.
 func (c *classification) Request(i int) (ask.Request, bool) {
@@ -193,7 +185,7 @@ func (c *classification) Request(i int) (ask.Request, bool) {
 }
 
 func (c *classification) batch(i int) []int {
-	return c.asked[i*c.each() : min(len(c.asked), (i+1)*c.each())]
+	return c.asked[i*c.Batch : min(len(c.asked), (i+1)*c.Batch)]
 }
 
 // Wanted is any number: all answers are needed.

@@ -2,7 +2,6 @@ package bioinstruct
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/biolora/biolora/internal/ask"
@@ -12,7 +11,14 @@ import (
 
 // Weigher says how likely a model finds a few answers to each of some questions; *local.Model is one.
 type Weigher interface {
-	Weigh(ctx context.Context, questions, options []string) ([]local.Likely, error)
+	Weigh(ctx context.Context, head string, questions, options []string) ([]local.Likely, error)
+}
+
+// LocalOptions are what does not change the result.
+type LocalOptions struct {
+	Together int // rows that are asked about together, at least 1
+	// Progress is told how far it is. It may be nil.
+	Progress func(ask.Totals)
 }
 
 // ClassifyLocally is Classify with a model of this machine, which l.Identity says. Each row is asked about by itself, in
@@ -20,13 +26,13 @@ type Weigher interface {
 // likelihoods of all four. The answers of a model that was trained to give them are the same where it writes them instead,
 // at the same cost, which is that of the prompt; but one that is small, or does not follow instructions well, writes hardly
 // any in the form that is asked for. A row whose prompt is longer than the model's positions is left without a category.
-func ClassifyLocally(ctx context.Context, path string, m Weigher, l Labelling, all []rows.Row, progress func(ask.Totals)) (*Labels, error) {
-	if l.Identity == nil {
-		return nil, errors.New("it is not said which model is asked")
+func ClassifyLocally(ctx context.Context, path string, m Weigher, l Labelling, all []rows.Row, o LocalOptions) (*Labels, error) {
+	if l.Identity == nil || l.Batch != 1 {
+		return nil, fmt.Errorf("a local model is asked about one row a request, not %d, and it must be said which model it is", l.Batch)
 	}
 	w := weighing{m, l.Model}
 	return classify(ctx, path, func(ctx context.Context, j *ask.Journal, job ask.Job) (ask.Totals, error) {
-		return ask.RunTogether(ctx, j, w, l.Batch, progress, job)
+		return ask.RunTogether(ctx, j, w, o.Together, o.Progress, job)
 	}, l, all)
 }
 
@@ -48,7 +54,7 @@ func (w weighing) AskAll(ctx context.Context, all []ask.Request) ([]ask.Answer, 
 	for _, c := range Categories {
 		options = append(options, "1: "+c)
 	}
-	found, err := w.m.Weigh(ctx, questions, options)
+	found, err := w.m.Weigh(ctx, definitions, questions, options)
 	if err != nil {
 		return nil, err
 	}

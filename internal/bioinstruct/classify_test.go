@@ -140,7 +140,7 @@ func TestClassifyQuestion(t *testing.T) {
 // scale weighs by the word in the instruction, as judge does, and knows nothing of "mute".
 type scale struct{ asked []int }
 
-func (s *scale) Weigh(ctx context.Context, questions, options []string) (all []local.Likely, err error) {
+func (s *scale) Weigh(ctx context.Context, _ string, questions, options []string) (all []local.Likely, err error) {
 	s.asked = append(s.asked, len(questions))
 	for _, q := range questions {
 		l := local.Likely{Prompt: 7}
@@ -161,7 +161,7 @@ func (s *scale) Weigh(ctx context.Context, questions, options []string) (all []l
 
 func TestClassifyLocally(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
-	l := Labelling{Sampling: Sampling{Model: "m"}, Batch: 4, Identity: &local.Identity{Checkpoint: "c", Template: "alpaca t"}}
+	l := Labelling{Sampling: Sampling{Model: "m"}, Batch: 1, Identity: &local.Identity{Checkpoint: "c", Template: "alpaca t"}}
 	all, s := exam(), &scale{}
 	ctx, cancel := context.WithCancel(t.Context())
 	stop := func(t ask.Totals) {
@@ -169,14 +169,14 @@ func TestClassifyLocally(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := ClassifyLocally(ctx, path, s, l, all, stop); !errors.Is(err, context.Canceled) || all[0].Category != "" {
+	if _, err := ClassifyLocally(ctx, path, s, l, all, LocalOptions{Together: 4, Progress: stop}); !errors.Is(err, context.Canceled) || all[0].Category != "" {
 		t.Fatalf("%v, %+v", err, all[0])
 	}
 	if _, err := Classify(t.Context(), path, nil, Labelling{Sampling: l.Sampling, Batch: 8}, all, Options{}); err == nil || !strings.Contains(err.Error(), "does not have all answers") {
 		t.Errorf("offline, half a journal: %v", err)
 	}
-	got, err := ClassifyLocally(t.Context(), path, s, l, all, nil)
-	if err != nil || !slices.Equal(s.asked, []int{4, 4, 4, 4, 4, 2}) {
+	got, err := ClassifyLocally(t.Context(), path, s, l, all, LocalOptions{Together: 5})
+	if err != nil || !slices.Equal(s.asked, []int{4, 4, 5, 5, 5, 2}) {
 		t.Fatalf("%v, asked %v", err, s.asked)
 	}
 	if d := cmp.Diff([]int{5}, got.Unlabelled); d != "" || got.Kept != 1 || got.Totals.Asked != 22-8 || got.Totals.Usage.Prompt != 22*7 {
@@ -193,14 +193,14 @@ func TestClassifyLocally(t *testing.T) {
 	}
 	other := l
 	other.Identity = &local.Identity{Checkpoint: "d", Template: "alpaca t"}
-	if _, err := ClassifyLocally(t.Context(), path, s, other, exam(), nil); !errors.Is(err, ask.ErrOtherJob) || !strings.Contains(err.Error(), `checkpoint is "c" there and "d" here`) {
+	if _, err := ClassifyLocally(t.Context(), path, s, other, exam(), LocalOptions{Together: 4}); !errors.Is(err, ask.ErrOtherJob) || !strings.Contains(err.Error(), `checkpoint is "c" there and "d" here`) {
 		t.Errorf("another model: %v", err)
 	}
 	endpoint := Labelling{Sampling: l.Sampling, Batch: 4}
 	if _, err := Classify(t.Context(), path, modelFunc(judge), endpoint, exam(), Options{Ask: ask.Defaults()}); !errors.Is(err, ask.ErrOtherJob) || !strings.Contains(err.Error(), `checkpoint is "c" there and absent here`) {
 		t.Errorf("an endpoint: %v", err)
 	}
-	if _, err := ClassifyLocally(t.Context(), path+"2", s, endpoint, exam(), nil); err == nil {
+	if _, err := ClassifyLocally(t.Context(), path+"2", s, endpoint, exam(), LocalOptions{Together: 4}); err == nil {
 		t.Error("a model without an identity was asked")
 	}
 }

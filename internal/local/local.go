@@ -178,9 +178,14 @@ func (l *Likely) Best() int {
 }
 
 // Weigh finds how likely the options are behind each of the questions: the probability that the model's answer begins
-// with an option. What the prompts have in common at their beginning is computed once. The last bits depend on which
-// questions are weighed together.
-func (m *Model) Weigh(ctx context.Context, questions, options []string) ([]Likely, error) {
+// with an option. What questions have in common with head, which all of them should begin with, is computed once for those
+// that are weighed together; which they are does not matter to the result, on the CPU to the bit.
+func (m *Model) Weigh(ctx context.Context, head string, questions, options []string) ([]Likely, error) {
+	text, err := m.ask.prompt(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	begin, _ := m.ask.tokens(text, nil)
 	all := make([]Likely, len(questions))
 	var asked []int
 	var list []model.Question
@@ -194,13 +199,16 @@ func (m *Model) Weigh(ctx context.Context, questions, options []string) ([]Likel
 		if len(ids)+longest(after) > m.Positions() {
 			continue
 		}
-		asked, list = append(asked, i), append(list, model.Question{Prompt: ids, Options: after})
+		q := model.Question{Prompt: ids, Options: after}
+		if n := common(begin, ids[:len(ids)-1]); n > 0 {
+			q.Heads = []int{n}
+		}
+		asked, list = append(asked, i), append(list, q)
 	}
 	if len(list) == 0 {
 		return all, nil
 	}
-	head := common(list)
-	if err := m.reserve(head, list); err != nil {
+	if err := m.reserve(list); err != nil {
 		return nil, err
 	}
 	found, err := m.model.Likelihoods(ctx, list)
@@ -222,35 +230,32 @@ func longest(all [][]int32) (n int) {
 	return n
 }
 
-// common finds how many tokens all prompts begin with, and has them computed once. Each keeps a token at least.
-func common(list []model.Question) int {
-	n := len(list[0].Prompt) - 1
-	for _, q := range list {
-		same := 0
-		for same < min(n, len(q.Prompt)-1) && q.Prompt[same] == list[0].Prompt[same] {
-			same++
-		}
-		n = same
-	}
-	for i := range list {
-		if n > 0 {
-			list[i].Heads = []int{n}
-		}
+// common is how many tokens two lists begin with alike.
+func common(a, b []int32) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
 	}
 	return n
 }
 
-// reserve plans the memory of the questions, all of them at once at most, and fails where there is not enough.
-func (m *Model) reserve(head int, list []model.Question) error {
-	need := model.Load{Rows: head}
+// reserve plans the memory of the questions, all of them at once, and fails where there is not enough.
+func (m *Model) reserve(list []model.Question) error {
+	var need model.Load
+	heads := map[int]bool{}
 	for _, q := range list {
-		keys := len(q.Prompt)
-		need.Rows += keys - head
+		need.Rows += len(q.Prompt)
+		for _, n := range q.Heads {
+			if heads[n] {
+				need.Rows -= n
+			}
+			heads[n] = true
+		}
 		need.Selected++
 		for _, o := range q.Options {
 			need.Rows += len(o) - 1
 			need.Selected += len(o) - 1
-			need.Keys = max(need.Keys, keys+len(o)-1)
+			need.Keys = max(need.Keys, len(q.Prompt)+len(o)-1)
 		}
 	}
 	if need.Rows <= m.plan.Rows && need.Selected <= m.plan.Selected && need.Keys <= m.plan.Keys {

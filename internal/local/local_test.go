@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,8 @@ func adapter(t *testing.T) string {
 	return dir
 }
 
-// TestWeigh: questions that are weighed together are found as likely as each by itself, by hand, token by token.
+// TestWeigh: questions that are weighed together are found as likely as each by itself, to the bit, and as by hand, token by
+// token.
 func TestWeigh(t *testing.T) {
 	s := System{Model: demo(t), Adapter: adapter(t), Options: model.Options{Compute: "f32"}}
 	m, err := Open(t.Context(), s)
@@ -44,7 +46,7 @@ func TestWeigh(t *testing.T) {
 	defer m.Close()
 	questions := []string{"Is aspirin a drug?", "Is aspirin a drug? Say more of it.", strings.Repeat("word ", 600), "Name a gene."}
 	options := []string{"yes", "no, it is not"}
-	all, err := m.Weigh(t.Context(), questions, options)
+	all, err := m.Weigh(t.Context(), "", questions, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +54,10 @@ func TestWeigh(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for i, question := range questions {
+		alone, err := m.Weigh(t.Context(), "", questions[i:i+1], options)
+		if err != nil || !slices.Equal(alone[0].Sums, all[i].Sums) {
+			t.Errorf("question %d alone: %v, %v; want %v", i, alone, err, all[i].Sums)
+		}
 		if i == 2 {
 			continue
 		}
@@ -159,7 +165,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if _, err := m.Weigh(t.Context(), []string{strings.Repeat("word ", 100)}, []string{"yes"}); err == nil || !strings.Contains(err.Error(), "1.00 MiB") || !strings.Contains(err.Error(), "ask fewer") {
+	if _, err := m.Weigh(t.Context(), "", []string{strings.Repeat("word ", 100)}, []string{"yes"}); err == nil || !strings.Contains(err.Error(), "1.00 MiB") || !strings.Contains(err.Error(), "ask fewer") {
 		t.Errorf("%v", err)
 	}
 }
