@@ -11,6 +11,7 @@ import (
 
 	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/fingerprint"
+	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/rows"
 	"github.com/biolora/biolora/tokenizer"
 	"github.com/biolora/biolora/tokenizer/chat"
@@ -137,18 +138,11 @@ func common(a, b string) string {
 	return strings.ToValidUTF8(a[:n], "")
 }
 
-// tokens are the ids of a prompt. They begin with BOS, once.
-func (p *prompter) tokens(prompt string) []int32 {
-	ids := p.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}})[0]
-	if bos, ok := p.tok.BOS(); ok && (len(ids) == 0 || ids[0] != bos) {
-		ids = append([]int32{bos}, ids...)
-	}
-	return ids
-}
+func (p *prompter) tokens(prompt string) []int32 { return local.Tokens(p.tok, prompt) }
 
 // follow are the ids of a text behind a prompt, encoded apart as in training, with the end token where end says so.
 func (p *prompter) follow(prompt, text string, end bool) []int32 {
-	ids := p.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}, {Text: text}})[1]
+	ids := local.After(p.tok, prompt, text)
 	if eos, ok := p.tok.EOS(); ok && end {
 		ids = append(slices.Clone(ids), eos)
 	}

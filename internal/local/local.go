@@ -90,17 +90,18 @@ func (a *asker) prompt(ctx context.Context, question string) (string, error) {
 	return a.chat.Render(ctx, in)
 }
 
-// tokens are the ids of a prompt, which begin with BOS, once, and those of what may follow it, encoded apart as in
-// training.
-func (a *asker) tokens(prompt string, options []string) (ids []int32, after [][]int32) {
-	ids = a.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}})[0]
-	if bos, ok := a.tok.BOS(); ok && (len(ids) == 0 || ids[0] != bos) {
+// Tokens are the ids of a prompt. They begin with BOS, once.
+func Tokens(tok *tokenizer.Tokenizer, prompt string) []int32 {
+	ids := tok.EncodePieces([]tokenizer.Piece{{Text: prompt}})[0]
+	if bos, ok := tok.BOS(); ok && (len(ids) == 0 || ids[0] != bos) {
 		ids = append([]int32{bos}, ids...)
 	}
-	for _, text := range options {
-		after = append(after, a.tok.EncodePieces([]tokenizer.Piece{{Text: prompt}, {Text: text}})[1])
-	}
-	return ids, after
+	return ids
+}
+
+// After are the ids of a text behind a prompt, encoded apart as in training.
+func After(tok *tokenizer.Tokenizer, prompt, text string) []int32 {
+	return tok.EncodePieces([]tokenizer.Piece{{Text: prompt}, {Text: text}})[1]
 }
 
 // Check looks at the files without opening the model, and returns what answers depend on.
@@ -185,7 +186,7 @@ func (m *Model) Weigh(ctx context.Context, head string, questions, options []str
 	if err != nil {
 		return nil, err
 	}
-	begin, _ := m.ask.tokens(text, nil)
+	begin := Tokens(m.ask.tok, text)
 	all := make([]Likely, len(questions))
 	var asked []int
 	var list []model.Question
@@ -194,7 +195,10 @@ func (m *Model) Weigh(ctx context.Context, head string, questions, options []str
 		if err != nil {
 			return nil, fmt.Errorf("question %d: %w", i, err)
 		}
-		ids, after := m.ask.tokens(text, options)
+		ids, after := Tokens(m.ask.tok, text), make([][]int32, len(options))
+		for k, option := range options {
+			after[k] = After(m.ask.tok, text, option)
+		}
 		all[i].Prompt = len(ids)
 		if len(ids)+longest(after) > m.Positions() {
 			continue

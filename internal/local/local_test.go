@@ -65,8 +65,9 @@ func TestWeigh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids, after := m.ask.tokens(text, options)
-		for k, o := range after {
+		ids := Tokens(m.ask.tok, text)
+		for k, option := range options {
+			o := After(m.ask.tok, text, option)
 			b := &model.Batch{}
 			first := b.Append(append(append([]int32(nil), ids...), o...))
 			want := 0.0
