@@ -13,6 +13,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"unsafe"
 
@@ -151,8 +152,14 @@ func check(err error) {
 	}
 }
 
+// launched sees what each kernel is given, where a test sets it.
+var launched func(k kernel, args reflect.Type)
+
 // launch runs kernel k with args, a struct that mirrors the kernel's.
 func launch[T any](be *Backend, k kernel, l driver.Launch, args T) {
+	if launched != nil {
+		launched(k, reflect.TypeFor[T]())
+	}
 	size := unsafe.Sizeof(args)
 	if size > uintptr(len(be.args)) {
 		panic(fmt.Sprintf("cuda: %d bytes of arguments for %s", size, kernelNames[k]))

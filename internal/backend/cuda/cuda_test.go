@@ -10,6 +10,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if driver.Built && os.Getenv(driverVariable) == "" {
+		checkLaunches()
+	}
 	code := m.Run()
 	emu.Remove()
 	os.Exit(code)
