@@ -179,6 +179,9 @@ func (a *Adapter) Saved() *Saved {
 	if base := a.m.Base(); base != "none" {
 		s.Base = base
 	}
+	if a.m.OnCard() {
+		s.Card = a.m.BackendName()
+	}
 	for _, b := range a.branches {
 		t := b.target
 		s.Modules[t.Name] = &LowRank{In: t.In, Out: t.Out, R: t.R, Scale: t.Scale, A: b.a.Values(), B: b.b.Values()}

@@ -40,6 +40,8 @@ type Saved struct {
 	// Base is the format that the linears of the base's layers had in training: "nf4", "int8", or "" for their own. The
 	// card tells it; PEFT has no place for it, so Read does not find it.
 	Base string
+	// Card is the card that it was trained on; empty: none. The README tells it.
+	Card string
 }
 
 // LowRank is a branch: y += Scale * B (A x).

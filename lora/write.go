@@ -161,6 +161,9 @@ func (s *Saved) card() []byte {
 	if s.Base != "" {
 		fmt.Fprintf(&b, "| base in training | linears in %s |\n", s.Base)
 	}
+	if s.Card != "" {
+		fmt.Fprintf(&b, "| trained on | %s |\n", s.Card)
+	}
 	if len(s.Full) > 0 {
 		fmt.Fprintf(&b, "| trained whole | %v |\n", slices.Sorted(maps.Keys(s.Full)))
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/biolora/biolora/internal/backend"
-	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/backend/device"
 )
 
 // prefillRows is about how many rows of prompts go through the decoder at once.
@@ -99,8 +99,8 @@ func (m *Model) newGenerator(prompts [][]int32, o GenerateOptions, out [][]int32
 	}
 	g := &generator{m: m, o: o, prompts: prompts, out: out, sampler: newSampler(o, m.cfg.VocabSize), placed: map[*sequence]int32{},
 		heads: map[string]*head{}, wanted: map[string]int{}}
-	if o.Steady && m.cpu != nil {
-		g.steady = cpu.FewRows + 1
+	if few := device.FewRows(m.device); o.Steady && few > 0 {
+		g.steady = few + 1
 	}
 	if g.o.Together == 0 {
 		g.o.Together = max(1, len(prompts))

@@ -6,11 +6,17 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
 	"github.com/biolora/biolora/internal/stream"
+	"github.com/biolora/biolora/model/weights"
 )
 
 // OpenOn is Open on a given backend, for tests.
 func OpenOn(dir string, o Options, be backend.Backend) (*Model, error) {
-	return open(context.Background(), dir, o, be, numeric.F32)
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{dir: ckpt.Path(), opts: o, ckpt: ckpt, be: be}
+	return m, m.load(context.Background(), numeric.F32)
 }
 
 // HeldActivations is the memory that Memory.Activations plans for.

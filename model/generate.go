@@ -54,8 +54,9 @@ type GenerateOptions struct {
 
 // Generate continues each prompt and returns what it came to, the prompts themselves left out. When ctx ends, what there
 // is so far is returned with its error; of a search with beams that is nothing.
-func (m *Model) Generate(ctx context.Context, prompts [][]int32, o GenerateOptions) ([][]int32, error) {
-	out := make([][]int32, len(prompts))
+func (m *Model) Generate(ctx context.Context, prompts [][]int32, o GenerateOptions) (out [][]int32, err error) {
+	defer m.noted(&err)
+	out = make([][]int32, len(prompts))
 	if err := m.checkPrompts(prompts, o); err != nil {
 		return out, err
 	}

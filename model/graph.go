@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"gorgonia.org/gorgonia"
 
@@ -144,7 +145,8 @@ func (m *Model) Backward(ctx context.Context, b *Batch) error {
 
 // BackwardAll is Backward for several micro-batches; its sums are, to the bit, those of one Backward after another. Where
 // weights are streamed as many of them as Reserve has planned for pass through each layer together.
-func (m *Model) BackwardAll(ctx context.Context, bs []*Batch) error {
+func (m *Model) BackwardAll(ctx context.Context, bs []*Batch) (err error) {
+	defer m.noted(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -184,7 +186,13 @@ func (m *Model) backward(ctx context.Context, n int) error {
 	if err := g.vm.ForwardAll(g.frames[:n], m.turn); err != nil {
 		return err
 	}
-	return m.intact(g.vm.BackwardAll(g.frames[:n], true, m.turn))
+	if err := g.vm.BackwardAll(g.frames[:n], true, m.turn); err != nil {
+		return err
+	}
+	if m.card != nil {
+		m.card.Harvest()
+	}
+	return m.intact(nil)
 }
 
 // take prepares the next micro-batches of bs that have targets, at most so many, and returns how many, and the rest of bs.
@@ -249,8 +257,11 @@ func (m *Model) intact(err error) error {
 
 // TakeLoss returns the sum of the token losses of all Backward calls since the last TakeLoss.
 func (m *Model) TakeLoss() float64 {
-	s := m.trainSum.Read()
-	m.trainSum.Zero()
+	s := math.NaN()
+	m.params.try(func() {
+		s = m.trainSum.Read()
+		m.trainSum.Zero()
+	})
 	return s
 }
 
@@ -270,12 +281,12 @@ func (m *Model) LossAll(ctx context.Context, bs []*Batch) ([]float64, error) {
 }
 
 // losses writes the loss of each of bs to out.
-func (m *Model) losses(ctx context.Context, bs []*Batch, out []float64) error {
+func (m *Model) losses(ctx context.Context, bs []*Batch, out []float64) (err error) {
+	defer m.noted(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if m.eval == nil {
-		var err error
 		if m.eval, err = m.newGraph(evalGraph, 0, 0); err != nil {
 			return err
 		}
@@ -343,9 +354,9 @@ func (m *Model) Logits(ctx context.Context, b *Batch, rows []int32) ([]float32, 
 }
 
 // runLogits computes the logits of b.Rows into out.
-func (m *Model) runLogits(b *backend.Batch, out []float32) error {
+func (m *Model) runLogits(b *backend.Batch, out []float32) (err error) {
+	defer m.noted(&err)
 	if m.generating == nil {
-		var err error
 		if m.generating, err = m.newGraph(logitsGraph, 0, 0); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/backend/device"
 )
 
 // Question is a prompt and what may come after it.
@@ -165,7 +165,7 @@ func (m *Model) judge(ctx context.Context, b *Batch, guesses []guess) error {
 	}
 	slices.Sort(rows)
 	rows = slices.Compact(rows)
-	for m.cpu != nil && len(rows) <= cpu.FewRows { // a few alone would have other last bits
+	for few := device.FewRows(m.device); few > 0 && len(rows) <= few; { // a few alone would have other last bits
 		rows = append(rows, b.last(b.after(-1, []int32{0})))
 	}
 	logits, err := m.Logits(ctx, b, rows)

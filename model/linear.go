@@ -26,7 +26,8 @@ func (l *Linear) Out() int { return l.l.Out }
 // SetBranch gives the linear a low-rank branch of rank r: a [r, In] and b [Out, r] row-major, both trained from
 // now on. scale multiplies their product; dropout is the probability with which an input of a is dropped in
 // training.
-func (l *Linear) SetBranch(a, b []float32, r int, scale, dropout float32) error {
+func (l *Linear) SetBranch(a, b []float32, r int, scale, dropout float32) (err error) {
+	defer l.m.caught(&err)
 	switch {
 	case r < 1:
 		return fmt.Errorf("%s: rank %d", l.Name(), r)
@@ -65,5 +66,6 @@ func (m *Model) Freeze() {
 	}
 	m.embed.Train, m.head.Train = nil, nil
 	m.params.list, m.params.raw = nil, nil
+	m.params.forgetCopies()
 	m.dropGraphs()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/memory"
+	"github.com/biolora/biolora/internal/mmap"
 	"github.com/biolora/biolora/model/op"
 )
 
@@ -27,13 +28,20 @@ type Load struct {
 type Memory struct {
 	Mapped int64 // weights in mapped files: pages that the system lends, and no part of Peak
 
+	// Card names the card that the model is on; empty: it computes on the CPU. On a card Peak is of the card's memory; its
+	// parts are Weights, Adapter, Optimizer, Activations and Scratch. Program and Extra are of the process's then, and
+	// part of Host.
+	Card    string
+	Weights int64 // on the card
+	Host    int64 // what the process takes beside it, copies of what is learnt among that
+
 	Program     int64 // the program, its data, and weights that were converted into memory
 	Adapter     int64 // values and gradients of what is trained
 	Optimizer   int64 // AdamW's moments
 	Activations int64 // what flows between operations, and what is kept for the backward pass
 	Scratch     int64 // what operations work in
 	Extra       int64 // Load.Extra
-	Peak        int64 // the sum of these
+	Peak        int64 // the sum of these, but see Card
 
 	Layers int   // that have a backward pass
 	Kept   int   // of these, those that keep what it reads; the others compute it again
@@ -102,8 +110,9 @@ const (
 // says or, with "auto", as many as the memory has room for. It never changes a result. Beside Options.MemoryLimit the
 // room is what is free; where the mapped weights fit into that as well, room is left for them. Where they are streamed
 // it measures the machine once, which takes a second or two and leaves sums of gradients zero.
-func (m *Model) Plan(l Load) (Memory, error) {
-	r, err := m.plan(l)
+func (m *Model) Plan(l Load) (r Memory, err error) {
+	defer m.noted(&err)
+	r, err = m.plan(l)
 	if err != nil || r.Stream == nil || m.pace != nil {
 		return r, err
 	}
@@ -120,12 +129,17 @@ func (m *Model) plan(l Load) (Memory, error) {
 		return Memory{}, err
 	}
 	m.dropGraphs()
-	program := max(0, memory.Held()-m.params.Bytes()-m.be.ScratchHeld())
+	program := memory.Held()
+	if m.card == nil {
+		program = max(0, program-m.params.Bytes()-m.be.ScratchHeld())
+	}
 	least, err := m.measure(l, shape{}, program)
 	if err != nil {
 		return least, err
 	}
-	m.limit(&least)
+	if err := m.limit(&least); err != nil {
+		return least, err
+	}
 	if m.streams(&least) {
 		return m.planStream(l, p, least)
 	}
@@ -153,8 +167,10 @@ func (m *Memory) limitedAs(least *Memory) {
 
 // Reserve is Plan, but that it measures nothing, and allocates what the run will need, so that nothing grows later. It fails where
 // Options.MemoryLimit cannot be kept.
-func (m *Model) Reserve(l Load) (Memory, error) {
-	p, err := m.plan(l)
+func (m *Model) Reserve(l Load) (p Memory, err error) {
+	defer m.noted(&err)
+	defer mmap.Restore(mmap.PanicOnFault()) // weights that go to a card are read here
+	p, err = m.plan(l)
 	if err != nil {
 		return p, err
 	}
@@ -233,19 +249,26 @@ func (m *Model) measure(l Load, s shape, program int64) (r Memory, err error) {
 	r.Extra = l.Extra
 	r.Program = program
 	r.Peak = r.Program + r.Adapter + r.Optimizer + r.Activations + r.Scratch + r.Extra
+	if m.card != nil {
+		m.onCard(&r, l)
+	}
 	return r, nil
 }
 
 // limit finds what the run may take.
-func (m *Model) limit(r *Memory) {
+func (m *Model) limit(r *Memory) error {
+	if m.card != nil {
+		return m.limitCard(r)
+	}
 	if m.opts.MemoryLimit > 0 {
 		r.Limit, r.From, r.Given = m.opts.MemoryLimit, "given", true
-		return
+		return nil
 	}
 	var ok bool
 	if r.Limit, r.From, ok = m.free(r); !ok {
 		r.Limit, r.From = r.Peak+unknownRoom, notTold
 	}
+	return nil
 }
 
 // free is what the process may have in memory, pages of mapped files included, and what says so; ok is false where
@@ -262,7 +285,7 @@ func (m *Model) free(r *Memory) (bytes int64, from string, ok bool) {
 // leavePages leaves room for the weights' pages where there is room for all of them.
 func (r *Memory) leavePages() {
 	switch {
-	case r.Given || r.From == notTold:
+	case r.Given || r.From == notTold || r.Card != "":
 	case r.Peak+r.Mapped <= r.Limit:
 		r.Limit -= r.Mapped
 		r.From += ", less the weights' pages"

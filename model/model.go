@@ -7,7 +7,7 @@ import (
 	"math"
 
 	"github.com/biolora/biolora/internal/backend"
-	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/backend/device"
 	"github.com/biolora/biolora/internal/backend/profile"
 	"github.com/biolora/biolora/internal/exec"
 	"github.com/biolora/biolora/internal/numeric"
@@ -20,11 +20,13 @@ import (
 // Options say how a model is run. The zero value is the machine's best.
 type Options struct {
 	// Compute is the arithmetic of the large products: "f32"; "bf16" (operands rounded to bfloat16, sums in
-	// float32); or "auto" (also ""): bf16 where the CPU is faster at it.
+	// float32); or "auto" (also ""): bf16 where the CPU is faster at it, and on a card.
 	Compute string
-	// Device is "cpu" or "auto" (also "").
+	// Device is "cpu"; "cuda" or "cuda:N", a card of NVIDIA's (the N-th that its driver shows, from 0); or "auto" (also ""):
+	// cuda where there is a card that can be used, and otherwise the CPU. See Model.Note.
 	Device string
-	// Threads is the number of threads; 0: one for each CPU.
+	// Threads is the number of threads; 0: one for each CPU. Auto is the CPU where it is given, and a card refuses it; so
+	// with CPUFeatures, and with Stream "always".
 	Threads int
 	// CPUFeatures forces the instruction set of the products: "amx", "avx512_bf16", "avx512f", "avx2", "neon", "go".
 	// "" is the best there is.
@@ -34,12 +36,13 @@ type Options struct {
 	// result.
 	Activations string
 	// MemoryLimit is how much memory the process may take, in bytes, pages of mapped files apart; 0: what is free.
-	// Where weights are streamed, their pages are counted too.
+	// Where weights are streamed, their pages are counted too. On a card it is how much of the card's memory the model and
+	// the run may take, weights included.
 	MemoryLimit int64
 	// Stream says whether weights are read from the disk ahead of their use and dropped after it, layer by layer:
 	// "always", "never", or "auto" (also ""): where they have no room in what is free beside the rest of the run, so that
 	// the system would read them again and again. It never changes a result. It applies from Reserve on; only on Linux
-	// something is dropped.
+	// something is dropped. A card holds all weights.
 	Stream string
 	// Base is the format of the matrices of the layers' linears: "none" (also "": the checkpoint's), "nf4" or "int8",
 	// to which they are quantised once, from whatever they are stored in (see package quant). Embeddings, head and norms
@@ -68,7 +71,9 @@ type Model struct {
 	base     quant.Format
 	ckpt     *weights.Checkpoint
 	be       backend.Backend
-	cpu      *cpu.Backend
+	device   device.Device // be without a profile; nil: a backend of a test's
+	card     device.Card   // the same where it has a memory of its own; else nil
+	note     string        // why it is not a card
 	warnings []string
 
 	env     *op.Env
@@ -105,73 +110,56 @@ func Open(path string, o Options) (*Model, error) { return OpenContext(context.B
 // whose weights do not lie in its files as they are computed with is converted first, into a file that is found again
 // the next time (see weights.Checkpoint.Prepare); the end of ctx ends that.
 func OpenContext(ctx context.Context, path string, o Options) (*Model, error) {
-	be, blocks, err := newBackend(o)
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m, err := open(ctx, path, o, watched(be, o), blocks)
-	if err != nil {
-		be.Close()
-		return nil, err
-	}
-	m.cpu = be
-	return m, nil
-}
-
-// newBackend makes what o asks for, and says as what it computes with blocks of fewer bits.
-func newBackend(o Options) (*cpu.Backend, numeric.DType, error) {
-	if o.Device != "" && o.Device != "auto" && o.Device != "cpu" {
-		return nil, numeric.Invalid, fmt.Errorf("device %q is not in this build, which has \"cpu\"", o.Device)
-	}
-	if _, err := parsePolicy(o.Activations); err != nil {
-		return nil, numeric.Invalid, err
-	}
-	if _, err := ParseBase(o.Base); err != nil {
-		return nil, numeric.Invalid, err
-	}
-	if err := CheckStream(o.Stream); err != nil {
-		return nil, numeric.Invalid, err
-	}
-	if o.MemoryLimit < 0 {
-		return nil, numeric.Invalid, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit)
-	}
-	compute := o.Compute
-	if compute == "" {
-		compute = "auto"
-	}
-	be, err := cpu.New(cpu.Options{Compute: compute, Threads: o.Threads, Features: o.CPUFeatures, Profile: o.Profile})
-	if err != nil {
-		return nil, numeric.Invalid, err
-	}
-	if be.Compute() == "bf16" {
-		return be, numeric.BF16, nil
-	}
-	return be, numeric.F32, nil
-}
-
-// watched is be under the watch of a profile, where one is asked for.
-func watched(be *cpu.Backend, o Options) backend.Backend {
-	if o.Profile == nil {
-		return be
-	}
-	return profile.On(be, o.Profile)
-}
-
-// open is OpenContext on any backend, which computes with blocks of fewer bits as that format.
-func open(ctx context.Context, path string, o Options, be backend.Backend, blocks numeric.DType) (*Model, error) {
 	ckpt, err := weights.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return load(ctx, ckpt, o, be, blocks)
+	return onDevice(ctx, ckpt, o)
 }
 
-// load makes a model of an open checkpoint, which belongs to it then.
-func load(ctx context.Context, ckpt *weights.Checkpoint, o Options, be backend.Backend, blocks numeric.DType) (*Model, error) {
-	m := &Model{dir: ckpt.Path(), opts: o, ckpt: ckpt, be: be}
-	d, err := Describe(ckpt)
+// check says what is wrong with the options by themselves.
+func (o *Options) check() error {
+	_, policy := parsePolicy(o.Activations)
+	_, base := ParseBase(o.Base)
+	_, name := device.Parse(o.Device)
+	err := errors.Join(name, policy, base, CheckStream(o.Stream))
+	if o.MemoryLimit < 0 {
+		err = errors.Join(err, fmt.Errorf("a memory limit of %d bytes", o.MemoryLimit))
+	}
+	return err
+}
+
+// onDevice makes a model of an open checkpoint, which belongs to it then, on what o asks for.
+func onDevice(ctx context.Context, ckpt *weights.Checkpoint, o Options) (*Model, error) {
+	d, why, err := device.Open(device.Options{Name: o.Device, Compute: o.Compute, Threads: o.Threads, Features: o.CPUFeatures,
+		Streamed: o.Stream == "always", Profile: o.Profile})
+	if err != nil {
+		return nil, errors.Join(err, ckpt.Close())
+	}
+	blocks := numeric.F32 // as what it computes with blocks of fewer bits
+	if d.Compute() == "bf16" {
+		blocks = numeric.BF16
+	}
+	m := &Model{dir: ckpt.Path(), opts: o, ckpt: ckpt, be: d, device: d, note: why}
+	m.card, _ = d.(device.Card)
+	if o.Profile != nil {
+		m.be = profile.On(d, o.Profile)
+	}
+	if err := m.load(ctx, blocks); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return m, nil
+}
+
+// load finds what the checkpoint is, and makes the decoder's parts, with blocks of fewer bits in that format. Where it
+// fails it closes the checkpoint.
+func (m *Model) load(ctx context.Context, blocks numeric.DType) error {
+	d, err := Describe(m.ckpt)
 	if err == nil {
-		m.base, err = ParseBase(o.Base)
+		m.base, err = ParseBase(m.opts.Base)
 	}
 	if err == nil {
 		m.cfg, m.warnings = d.Config, d.Warnings
@@ -181,9 +169,9 @@ func load(ctx context.Context, ckpt *weights.Checkpoint, o Options, be backend.B
 		err = m.build()
 	}
 	if err != nil {
-		return nil, errors.Join(err, ckpt.Close())
+		return errors.Join(err, m.ckpt.Close())
 	}
-	return m, nil
+	return nil
 }
 
 // ParseBase is the format that an Options.Base names.
@@ -229,6 +217,7 @@ func (m *Model) convert(ctx context.Context, blocks numeric.DType) error {
 
 // build makes the decoder's parts from the checkpoint's tensors.
 func (m *Model) build() (err error) {
+	defer m.caught(&err)
 	c := &m.cfg
 	if m.rope, err = NewRope(m.cfg); err != nil {
 		return err
@@ -239,7 +228,7 @@ func (m *Model) build() (err error) {
 	}}
 	m.env = &op.Env{Backend: m.be}
 	m.dropGraphs()
-	m.params = &Params{be: m.be}
+	m.params = &Params{be: m.be, card: m.card}
 	m.trainSum, m.turn = m.be.NewSum(), m.turnTo
 	m.layerBytes = make([][][]byte, c.NumHiddenLayers)
 	l := &loader{m: m}
@@ -373,18 +362,18 @@ func (m *Model) BackendName() string {
 
 // Compute is the arithmetic of the products: "f32" or "bf16".
 func (m *Model) Compute() string {
-	if m.cpu == nil {
+	if m.device == nil {
 		return "f64"
 	}
-	return m.cpu.Compute()
+	return m.device.Compute()
 }
 
-// Note says what is worth knowing about the arithmetic on this machine; mostly nothing.
+// Note says what is worth knowing about the device and its arithmetic; mostly nothing.
 func (m *Model) Note() string {
-	if m.cpu == nil {
-		return ""
+	if m.device == nil || m.note != "" {
+		return m.note
 	}
-	return m.cpu.Note()
+	return m.device.Note()
 }
 
 // Parameters is the number of the checkpoint's elements that the decoder uses; a tied matrix counts once.
@@ -417,7 +406,8 @@ const (
 
 // TrainFull makes "model.embed_tokens" or "lm_head" a trained copy of its matrix [vocabulary, hidden]. In a tied
 // model the copies part company, as they do in PEFT; see TieTraining.
-func (m *Model) TrainFull(module string) (*Param, error) {
+func (m *Model) TrainFull(module string) (p *Param, err error) {
+	defer m.caught(&err)
 	var slot *backend.Param
 	var frozen string
 	switch module {
@@ -447,11 +437,11 @@ func (m *Model) TrainFull(module string) (*Param, error) {
 	if err := t.Elements(v, 0); err != nil {
 		return nil, err
 	}
-	p := m.be.NewParam(m.cfg.VocabSize, m.cfg.HiddenSize)
-	p.Write(v)
-	*slot = p
+	raw := m.be.NewParam(m.cfg.VocabSize, m.cfg.HiddenSize)
+	raw.Write(v)
+	*slot = raw
 	m.dropGraphs()
-	return m.params.add(module+".weight", p), nil
+	return m.params.add(module+".weight", raw), nil
 }
 
 // TieTraining makes embed_tokens and lm_head one trained matrix (PEFT's ensure_weight_tying). Only a tied model has

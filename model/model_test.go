@@ -458,7 +458,8 @@ func TestBadCheckpoints(t *testing.T) {
 func TestOptions(t *testing.T) {
 	dir := writeModel(t, tinyConfig(nil), tinyTensors())
 	for want, o := range map[string]model.Options{
-		`device "cuda"`:            {Device: "cuda"},
+		`device "gpu"`:             {Device: "gpu"},
+		`device "cuda:-1"`:         {Device: "cuda:-1"},
 		`activation policy "some"`: {Activations: "some"},
 		`"f16"`:                    {Compute: "f16"},
 		`"sse9"`:                   {CPUFeatures: "sse9"},

@@ -3,7 +3,6 @@ package model
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -17,6 +16,9 @@ import (
 // 64 Ki normal ones with a standard deviation of 0.02, again and again from another place.
 func Random(ctx context.Context, config []byte, seed uint64, o Options) (*Model, error) {
 	const name = "a made-up model"
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	text, err := strictjson.ParseObject(config)
 	if err != nil {
 		return nil, err
@@ -44,16 +46,7 @@ func Random(ctx context.Context, config []byte, seed uint64, o Options) (*Model,
 	if err != nil {
 		return nil, err
 	}
-	be, blocks, err := newBackend(o)
-	if err != nil {
-		return nil, err
-	}
-	m, err := load(ctx, ckpt, o, watched(be, o), blocks)
-	if err != nil {
-		return nil, errors.Join(err, be.Close())
-	}
-	m.cpu = be
-	return m, nil
+	return onDevice(ctx, ckpt, o)
 }
 
 // noise is a table of random bfloat16 numbers.

@@ -20,6 +20,7 @@ type Room struct {
 // less what a pass takes and, where there is room for both, the pages of the mapped weights. It fails where not even one
 // prompt has room. Where the system does not say what is free, nothing is bounded.
 func (m *Model) Fit(prompts [][]int32, o *GenerateOptions) (r Room, err error) {
+	defer m.noted(&err)
 	if err := m.checkPrompts(prompts, *o); err != nil {
 		return r, err
 	}
@@ -50,9 +51,12 @@ func (m *Model) Fit(prompts [][]int32, o *GenerateOptions) (r Room, err error) {
 	}
 }
 
-// positionBytes is what keys and values of a position take in all layers, as float32.
+// positionBytes is what keys and values of a position take in all layers.
 func (m *Model) positionBytes() int64 {
 	a := &m.dims.Attention
+	if m.card != nil {
+		return m.card.CacheBytes(a) * int64(len(m.layers))
+	}
 	return 4 * 2 * int64(a.KVHeads) * int64(a.HeadDim) * int64(len(m.layers))
 }
 
@@ -61,6 +65,10 @@ func (m *Model) roomFor(tokens, keys int) (bytes int64, from string, known bool,
 	passes, err := m.passBytes(tokens, keys)
 	if err != nil {
 		return 0, "", false, err
+	}
+	if m.card != nil {
+		bytes, from, err = m.roomOnCard(passes)
+		return bytes, from, true, err
 	}
 	if m.opts.MemoryLimit > 0 {
 		return m.opts.MemoryLimit - memory.Held() - passes, "of the memory limit of " + memory.Format(m.opts.MemoryLimit), true, nil

@@ -30,6 +30,7 @@ const (
 // sequences of that length, with the model's own weights: fewer rows where that took more than about a second. Nothing that is learnt changes but the
 // sums of gradients, which are zero afterwards.
 func (m *Model) Calibrate(ctx context.Context, rows, length int) (s Speed, err error) {
+	defer m.noted(&err)
 	var b Batch
 	layer := m.measuredLayer()
 	var work int64

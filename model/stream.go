@@ -90,7 +90,7 @@ func sizes(parts []stream.Part) (bytes []int64, pinned []bool, total int64) {
 // streams decides whether weights are streamed: they are where they have no room beside a run that takes r.
 func (m *Model) streams(r *Memory) bool {
 	_, _, total := sizes(m.parts())
-	if total == 0 || m.opts.Stream == "never" {
+	if total == 0 || m.opts.Stream == "never" || m.card != nil {
 		return false
 	}
 	limit, _, ok := m.free(r)

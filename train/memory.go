@@ -14,7 +14,8 @@ import (
 )
 
 // MakePlan says what Run would do with the same arguments, what memory it would take (Plan.Memory) and, from a
-// calibration of about a second, how long a step (Plan.StepSeconds). It allocates little of that, and writes nothing.
+// calibration of about a second, how long a step (Plan.StepSeconds). It allocates little of that, and writes nothing. On
+// a card nothing is calibrated: the weights would have to be copied there.
 func MakePlan(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (*Plan, error) {
 	if m == nil || a == nil || data == nil {
 		return nil, errMissing
@@ -24,6 +25,9 @@ func MakePlan(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokeniz
 		return nil, err
 	}
 	p := &r.plan
+	if m.OnCard() {
+		return p, nil
+	}
 	windows := float64(r.windowsOf(len(r.rows)))
 	rows, batches := float64(p.Rows.Tokens-p.Rows.Shared), r.microBatches(len(r.rows))
 	speed, err := m.Calibrate(ctx, int(rows)/batches, int(p.Rows.Tokens)/p.Rows.Train)
@@ -167,4 +171,16 @@ func (r *run) advice(l model.Load, limit int64) (string, error) {
 		return "no micro-batch is small enough: give it more memory, or train less (a smaller rank, fewer modules)", nil
 	}
 	return fmt.Sprintf("with PerDeviceTrainBatchSize 1 and MaxSeqLength %d it takes %s", fits, memory.Format(takes)), nil
+}
+
+// explain says of a card whose memory does not suffice what was planned, and what to change.
+func (r *run) explain(err error) error {
+	if err == nil || !errors.Is(err, model.ErrOutOfMemory) {
+		return err
+	}
+	m := &r.plan.Memory
+	return fmt.Errorf("%w\nplanned were %s on %s (weights %s, adapter and optimizer %s, activations %s, scratch %s), of %s (%s)\n"+
+		"what takes less: PerDeviceTrainBatchSize smaller and GradientAccumulationSteps larger, activation policy none, base nf4 or int8, "+
+		"MaxSeqLength smaller, another device", err, memory.Format(m.Peak), m.Card, memory.Format(m.Weights),
+		memory.Format(m.Adapter+m.Optimizer), memory.Format(m.Activations), memory.Format(m.Scratch), memory.Format(m.Limit), m.From)
 }

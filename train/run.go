@@ -37,6 +37,10 @@ type engine interface {
 	forget()
 	// finite is nil when everything that is trained is finite.
 	finite() error
+	// Err is what has failed on a card since forget, in a method that returns no error.
+	Err() error
+	// KeptStep tells of which step the values are that Save finds when the card is lost; 0: there are none.
+	KeptStep() (step int, lost bool)
 	// sums is what Options.Reduce is given.
 	sums(loss float64, labels int) *Sums
 	limits() limits
@@ -79,9 +83,12 @@ func start(ctx context.Context, e engine, tok instruct.Tokenizer, data *instruct
 		r.hooks = append(r.hooks, r.events)
 	}
 	r.hooks = append(r.hooks, o.Hooks...)
-	if r.plan.Memory, err = r.Reserve(r.plan.Load); err == nil {
+	var m model.Memory
+	if m, err = r.Reserve(r.plan.Load); err == nil {
+		r.plan.Memory = m
 		err = r.train(ctx)
 	}
+	err = r.explain(err)
 	if r.events != nil {
 		err = errors.Join(err, r.events.close())
 	}
@@ -124,6 +131,13 @@ func (r *run) leave(err error) error {
 	if r.OutputDir == "" {
 		return err
 	}
+	step, lost := r.KeptStep()
+	switch {
+	case !lost:
+		step = r.step
+	case step == 0:
+		return errors.Join(err, errors.New("the adapter was on the card alone: it is not saved"))
+	}
 	if bad := r.finite(); bad != nil {
 		return errors.Join(err, fmt.Errorf("the adapter is not saved: %w", bad))
 	}
@@ -131,7 +145,7 @@ func (r *run) leave(err error) error {
 		return errors.Join(err, fmt.Errorf("saving the adapter: %w", bad))
 	}
 	if err != nil {
-		return fmt.Errorf("%w (the adapter of step %d is saved in %s)", err, r.step, r.OutputDir)
+		return fmt.Errorf("%w (the adapter of step %d is saved in %s)", err, step, r.OutputDir)
 	}
 	return nil
 }
@@ -151,6 +165,9 @@ func (r *run) save(dir string) error {
 // loop goes through all steps and evaluations.
 func (r *run) loop(ctx context.Context) error {
 	r.forget()
+	if err := r.Err(); err != nil {
+		return err
+	}
 	if err := r.evaluate(ctx); err != nil {
 		return err
 	}
@@ -260,6 +277,9 @@ func (r *run) update(ctx context.Context, event *StepEvent) error {
 	n := float64(max(1, sums.LabelTokens)) // a window of unlabelled rows has a loss of 0
 	event.Loss = sums.Loss / n
 	event.GradNorm = r.Norm() / n
+	if err := r.Err(); err != nil {
+		return err
+	}
 	if !finite(event.Loss) {
 		return r.notFinite("the loss", event.Loss)
 	}
@@ -271,7 +291,7 @@ func (r *run) update(ctx context.Context, event *StepEvent) error {
 		LR: event.LR, Beta1: r.AdamBeta1, Beta2: r.AdamBeta2, Eps: r.AdamEpsilon, WeightDecay: r.WeightDecay,
 		Step: event.Step,
 	})
-	return nil
+	return r.Err()
 }
 
 // clip is the factor that makes a global norm at most limit (torch.nn.utils.clip_grad_norm_).

@@ -140,7 +140,9 @@ func (f *fake) Snapshot(*model.Snapshot) *model.Snapshot {
 
 func (f *fake) Restore(s *model.Snapshot) { f.w = f.saved[s] }
 
-func (f *fake) forget() { f.forgot++; f.loss, f.grad = 0, 0 }
+func (f *fake) Err() error            { return nil }
+func (f *fake) KeptStep() (int, bool) { return 0, false }
+func (f *fake) forget()               { f.forgot++; f.loss, f.grad = 0, 0 }
 
 func (f *fake) finite() error {
 	if !finite(f.w) {

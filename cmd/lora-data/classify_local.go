@@ -21,8 +21,9 @@ type onThisMachine struct {
 	Template    string `name:"prompt-template" group:"Local model" placeholder:"NAME|FILE" help:"Prompt template: alpaca, medtuned, chat, or a YAML file. Without it: chat where the model has a chat template, else alpaca."`
 	Base        string `group:"Local model" placeholder:"FORMAT" help:"Quantise the model's linears: nf4 or int8. Without it: none."`
 	Compute     string `group:"Local model" enum:",f32,bf16" default:"" placeholder:"f32|bf16" help:"Arithmetic of the products. Without it: the faster one."`
-	Threads     int    `group:"Local model" placeholder:"N" help:"Threads. Without it: one for each CPU."`
-	MemoryLimit string `name:"memory-limit" group:"Local model" placeholder:"SIZE" help:"Memory that may be taken, such as 12GiB. Without it: what is free."`
+	Device      string `group:"Local model" default:"auto" placeholder:"auto|cpu|cuda|cuda:N" help:"Where to compute: on the CPU, or on an NVIDIA card, the N-th that its driver shows, from 0. auto: on a card where there is one that can be used."`
+	Threads     int    `group:"Local model" placeholder:"N" help:"Threads. Without it: one for each CPU. A card has no use for them, so that auto is the CPU."`
+	MemoryLimit string `name:"memory-limit" group:"Local model" placeholder:"SIZE" help:"Memory that may be taken, such as 12GiB; on a card, of its own. Without it: what is free."`
 	CacheDir    string `name:"cache-dir" group:"Local model" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
 }
 
@@ -32,6 +33,7 @@ func (m *onThisMachine) given() []string {
 		{"prompt-template", m.Template != ""},
 		{"base", m.Base != ""},
 		{"compute", m.Compute != ""},
+		{"device", m.Device != "auto"},
 		{"threads", m.Threads != 0},
 		{"memory-limit", m.MemoryLimit != ""},
 		{"cache-dir", m.CacheDir != ""},
@@ -40,9 +42,12 @@ func (m *onThisMachine) given() []string {
 
 func (m *onThisMachine) system(path string) (local.System, error) {
 	s := local.System{Model: path, Adapter: m.Adapter, Template: m.Template}
-	s.Options = model.Options{Base: m.Base, Compute: m.Compute, Threads: m.Threads, CacheDir: m.CacheDir}
+	s.Options = model.Options{Base: m.Base, Compute: m.Compute, Device: m.Device, Threads: m.Threads, CacheDir: m.CacheDir}
 	if _, err := model.ParseBase(m.Base); m.Base != "" && err != nil {
 		return s, cli.Usagef("--base: %w", err)
+	}
+	if err := model.CheckDevice(m.Device); err != nil {
+		return s, cli.Usagef("--device: %w", err)
 	}
 	if m.Threads < 0 {
 		return s, cli.Usagef("--threads %d: want 1 or more", m.Threads)

@@ -11,6 +11,7 @@ import (
 	"github.com/biolora/biolora/internal/matrix"
 	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/internal/visible"
+	"github.com/biolora/biolora/model"
 )
 
 // study is the command matrix.
@@ -20,7 +21,8 @@ type study struct {
 	DryRun    bool   `name:"dry-run" help:"List the cells and how many rows each trains on, and do nothing."`
 	KeepGoing bool   `name:"keep-going" help:"Go on with the next cell where one fails."`
 	Replay    bool   `name:"judge-replay" help:"Take the judge's marks from judge.journal in the directory, without asking anybody."`
-	Threads   int    `placeholder:"N" help:"Threads. Without it: one for each CPU."`
+	Device    string `default:"auto" placeholder:"auto|cpu|cuda|cuda:N" help:"Where to compute: on the CPU, or on an NVIDIA card, the N-th that its driver shows, from 0. auto: on a card where there is one that can be used."`
+	Threads   int    `placeholder:"N" help:"Threads. Without it: one for each CPU. A card has no use for them, so that auto is the CPU."`
 	CacheDir  string `name:"cache-dir" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
 }
 
@@ -70,6 +72,9 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	if c.Threads < 0 {
 		return cli.Usagef("--threads %d: want 0 or more", c.Threads)
 	}
+	if err := model.CheckDevice(c.Device); err != nil {
+		return cli.Usagef("--device: %w", err)
+	}
 	grid, err := matrix.Load(c.Grid)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	p := &studyProgress{progress: progress{w: s.Err, style: report.StyleOf(s.Err)}, start: time.Now()}
 	res, err := matrix.Run(ctx, plan, matrix.Options{
-		Out: c.Out, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting,
+		Out: c.Out, Device: c.Device, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting,
 	})
 	p.end()
 	if err != nil && ctx.Err() != nil {

@@ -58,8 +58,9 @@ type run struct {
 
 	Base        string `group:"Engine" placeholder:"FORMAT" help:"Quantise the model's linears: nf4 or int8. Without it: none."`
 	Compute     string `group:"Engine" placeholder:"f32|bf16" help:"Arithmetic of the products. Without it: the faster one."`
-	Threads     int    `group:"Engine" placeholder:"N" help:"Threads. Without it: one for each CPU."`
-	MemoryLimit string `name:"memory-limit" group:"Engine" placeholder:"SIZE" help:"Most memory, weights apart, such as 12GiB: fewer rows are answered together to keep it. Without it: what is free."`
+	Device      string `group:"Engine" default:"auto" placeholder:"auto|cpu|cuda|cuda:N" help:"Where to compute: on the CPU, or on an NVIDIA card, the N-th that its driver shows, from 0. auto: on a card where there is one that can be used."`
+	Threads     int    `group:"Engine" placeholder:"N" help:"Threads. Without it: one for each CPU. A card has no use for them, so that auto is the CPU."`
+	MemoryLimit string `name:"memory-limit" group:"Engine" placeholder:"SIZE" help:"Most memory, weights apart, such as 12GiB: fewer rows are answered together to keep it. On a card: most of the card's memory, weights included. Without it: what is free."`
 	CacheDir    string `name:"cache-dir" group:"Engine" placeholder:"DIR" help:"Where converted and quantised weights are kept."`
 }
 
@@ -154,7 +155,10 @@ func (c *run) options() (eval.Options, error) {
 	o.ShotsSplit, o.Beams, o.LengthPenalty, o.Temperature, o.TopK, o.TopP = c.ShotsSplit, c.Beams, c.LengthPenalty, c.Temperature, c.TopK, c.TopP
 	o.Seed, o.BatchSize, o.Likelihood, o.Perplexity = c.Seed, c.BatchSize, c.Likelihood, !c.NoPerplexity
 	o.Bootstrap.Resamples, o.Bootstrap.Seed = c.Resamples, c.Seed
-	o.Model = model.Options{Compute: c.Compute, Threads: c.Threads, CacheDir: c.CacheDir}
+	o.Model = model.Options{Compute: c.Compute, Device: c.Device, Threads: c.Threads, CacheDir: c.CacheDir}
+	if err := model.CheckDevice(c.Device); err != nil {
+		return o, cli.Usagef("--device: %w", err)
+	}
 	if c.MemoryLimit != "" {
 		var err error
 		if o.Model.MemoryLimit, err = memory.Parse(c.MemoryLimit); err != nil {
@@ -257,6 +261,7 @@ func (c *run) asking() (given []string) {
 		{"no-perplexity", c.NoPerplexity},
 		{"base", c.Base != ""},
 		{"compute", c.Compute != ""},
+		{"device", c.Device != "auto"},
 		{"threads", c.Threads != 0},
 		{"memory-limit", c.MemoryLimit != ""},
 		{"cache-dir", c.CacheDir != ""},

@@ -134,7 +134,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--learning-rate 0", []string{"--learning-rate is 0; it must be above 0"}},
 		{"--weight-decay inf --adam-beta1 -1", []string{"--weight-decay", "Inf", "--adam-beta1", "-1"}},
 		{"--compute fp16", []string{"--compute", `"fp16"`, "auto, f32, bf16"}},
-		{"--device cuda", []string{"cuda is not in this build"}},
+		{"--device cuda:x", []string{"--device", `"cuda:x"`, "cuda:N"}},
 		{"--device gpu", []string{"--device", `"gpu"`, "auto, cpu"}},
 		{"--lr-scheduler-type cosin", []string{"did you mean cosine?"}},
 		{"--activation-policy some", []string{"auto, none, all"}},

@@ -50,6 +50,10 @@ func planTable(w io.Writer, p *train.Plan, backend string) {
 	}
 	fmt.Fprintf(w, "%-12s at most %s tokens, %s of them with a label; rows of up to %s tokens\n", "micro-batch",
 		visible.Count(int64(l.Rows)), visible.Count(int64(l.Selected)), visible.Count(int64(l.Keys)))
+	if m.Card != "" {
+		cardTable(w, line, p)
+		return
+	}
 	line("weights", m.Mapped, "in mapped files: the system's pages, not counted below")
 	if m.Stream != nil {
 		line("streaming", m.Stream.Bytes, "%s", report.Streaming(m.Stream))
@@ -67,6 +71,19 @@ func planTable(w io.Writer, p *train.Plan, backend string) {
 	}
 	fmt.Fprintf(w, "%-12s %10s  %s\n", "a step", duration(p.StepSeconds), calibrated)
 	fmt.Fprintf(w, "%-12s %10s  for %s steps, evaluations and saving apart\n", "the run", duration(p.StepSeconds*float64(p.Steps)), visible.Count(int64(p.Steps)))
+}
+
+// cardTable writes what a run takes of a card. How long a step is there is not measured: that would need the weights.
+func cardTable(w io.Writer, line func(key string, bytes int64, format string, a ...any), p *train.Plan) {
+	m := &p.Memory
+	fmt.Fprintf(w, "%-12s %s\n", "on", visible.Text(m.Card))
+	line("weights", m.Weights, "copied to the card when the run begins")
+	line("adapter", m.Adapter, "values and gradients of %s parameters", visible.Count(p.TrainableParameters))
+	line("optimizer", m.Optimizer, "AdamW's moments")
+	line("activations", m.Activations, "%s", report.Keeping(m))
+	line("scratch", m.Scratch, "")
+	line("peak", m.Peak, "%s", report.Limited(m))
+	line("host", m.Host, "what the process takes beside it, two copies of the adapter among that")
 }
 
 func duration(seconds float64) string {
@@ -92,7 +109,11 @@ const slack = 32 << 20
 
 // Begin is told the plan, when all that it counts has been allocated.
 func (c *collector) Begin(p train.Plan) error {
-	debug.SetMemoryLimit(min(c.before, p.Memory.Peak+p.Memory.Peak/20+slack))
+	peak := p.Memory.Peak
+	if p.Memory.Card != "" {
+		peak = p.Memory.Host
+	}
+	debug.SetMemoryLimit(min(c.before, peak+peak/20+slack))
 	debug.FreeOSMemory()
 	return nil
 }

@@ -208,7 +208,7 @@ func (s *session) begin() (log *os.File, err error) {
 			return nil, err
 		}
 	}
-	s.Compute = s.model.Compute() // what auto came to
+	s.Compute, s.Device = s.model.Compute(), s.model.Device() // what auto came to
 	if err := s.out.write(runName, encodeConfig(&s.Settings)); err != nil {
 		return nil, err
 	}

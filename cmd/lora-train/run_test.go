@@ -337,7 +337,7 @@ func TestWrongInputs(t *testing.T) {
 		{"unknown flag", []string{"--learning-rte", "1"}, exitUsage, []string{"--learning-rte", "--learning-rate"}},
 		{"no learning rate", []string{"--learning-rate", "0"}, exitUsage, []string{"learning"}},
 		{"no batch", []string{"--per-device-train-batch-size", "0"}, exitUsage, []string{"--per-device-train-batch-size is 0"}},
-		{"cuda", []string{"--device", "cuda"}, exitUsage, []string{"cuda is not in this build"}},
+		{"no such card", []string{"--device", "cuda:4000"}, exitFailed, []string{"device cuda:4000", "CUDA is not available", "device cpu"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			work := t.TempDir()

@@ -63,11 +63,11 @@ type Settings struct {
 	LoadBestModelAtEnd bool       `name:"load-best-model-at-end" group:"Training" help:"Leave the best adapter at the root of the output directory, not the last."`
 	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 where the CPU is faster at it."`
 	Base               string     `name:"base" group:"Machine" placeholder:"none|nf4|int8" help:"Format of the frozen linears of the layers. none: the checkpoint's. nf4 (QLoRA's, 4.1 bits a value) and int8 (8.5 bits): quantised once, and kept where --cache-dir says. Embeddings, head and norms stay as they are."`
-	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu" help:"Where to compute."`
-	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU."`
+	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu|cuda|cuda:N" help:"Where to compute: on the CPU, or on an NVIDIA card, the N-th that its driver shows, from 0. auto: on a card where there is one that can be used."`
+	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU. A card has no use for them, so that auto is the CPU."`
 	CPUFeatures        string     `name:"cpu-features" group:"Machine" placeholder:"NAME" help:"Instructions to use: ${cpuFeatures}. Without it: the best that this CPU has."`
 	ActivationPolicy   string     `name:"activation-policy" group:"Machine" placeholder:"auto|none|some:N|all" help:"How many layers keep what their backward pass reads: all, none (they compute it again), the last N, or as many as the memory allows. Never changes a result."`
-	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count unless they are streamed. Without it: what is free."`
+	MemoryLimit        string     `name:"memory-limit" group:"Machine" placeholder:"SIZE" help:"What the process may take, such as 12GiB; pages of mapped weights, which the system can take back, do not count unless they are streamed. On a card: what the run may take of the card, weights included. Without it: what is free."`
 	Stream             string     `name:"stream" group:"Machine" placeholder:"auto|always|never" help:"Read weights from the disk ahead of their use and drop them after it, layer by layer; micro-batches of a step then pass through a layer together, as many as memory allows. auto: where they have no room in what is free. --memory-limit then counts their pages too. Never changes a result."`
 	CacheDir           string     `name:"cache-dir" group:"Machine" placeholder:"DIR" help:"Where weights go that have to be converted or quantised first. Without it: .biolora beside the checkpoint, or the user's cache directory."`
 }
@@ -116,7 +116,6 @@ var signed = []string{"max_steps"}
 var choices = map[string][]string{
 	"base":              {"none", "nf4", "int8"},
 	"compute":           {"auto", "f32", "bf16"},
-	"device":            {"auto", "cpu"},
 	"init_lora_weights": {"true", "kaiming", "gaussian", "false"},
 	"stream":            {"auto", "always", "never"},
 	"lr_scheduler_type": {"constant", "constant_with_warmup", "linear", "cosine"},
@@ -160,6 +159,8 @@ func (f setting) validateText() error {
 	switch text := f.value.String(); {
 	case f.key() == "activation_policy":
 		return model.CheckPolicy(text)
+	case f.key() == "device":
+		return model.CheckDevice(text)
 	case f.key() == "cpu_features" && text != "":
 		_, err := gemm.Parse(text)
 		return err
@@ -175,9 +176,6 @@ func (f setting) validateChoice() error {
 	got := f.value.String()
 	if !limited || slices.Contains(want, got) {
 		return nil
-	}
-	if f.key() == "device" && got == "cuda" {
-		return errors.New("cuda is not in this build, which computes on the CPU only: use auto or cpu")
 	}
 	return fmt.Errorf("%q is none of %s%s", got, strings.Join(want, ", "), cli.Suggestion(got, want))
 }

@@ -474,6 +474,9 @@ func asError(recovered any) error {
 	if err := mmap.Fault(recovered); err != nil {
 		return err
 	}
+	if err, ok := recovered.(error); ok {
+		return err
+	}
 	return fmt.Errorf("%v", recovered)
 }
 

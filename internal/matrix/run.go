@@ -28,6 +28,7 @@ import (
 // Options are what does not change a result.
 type Options struct {
 	Out       string // directory; it is made where it is absent
+	Device    string // see model.Options
 	Threads   int    // 0: one for each CPU
 	CacheDir  string // of converted and quantised weights
 	KeepGoing bool   // goes on with the next cell where one fails
@@ -434,7 +435,7 @@ func (r *runner) open(ctx context.Context, c *Cell, file string) (*dataset.Data,
 }
 
 func (r *runner) modelOptions() model.Options {
-	return model.Options{Compute: r.Grid.Train.Compute, Threads: r.Threads, CacheDir: r.CacheDir}
+	return model.Options{Compute: r.Grid.Train.Compute, Device: r.Device, Threads: r.Threads, CacheDir: r.CacheDir}
 }
 
 // watch tells of steps.

@@ -57,6 +57,7 @@ type Backend struct {
 	sums      sums
 	sorted    sorted
 	losses    losses
+	keeper    keeper
 	poison    bool // new memory and resized buffers are NaN: tests see what an operation forgets to write
 	heap      *heap
 }
@@ -129,6 +130,7 @@ func (be *Backend) close() error {
 	errs = append(errs, be.closeStaging()...)
 	errs = append(errs, be.freeAll()...)
 	errs = append(errs, be.closeSums()...)
+	errs = append(errs, be.closeKeeper()...)
 	for _, m := range be.modules {
 		errs = append(errs, be.ctx.Unload(m))
 	}

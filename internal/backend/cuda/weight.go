@@ -37,6 +37,7 @@ type weight struct {
 // holds them all, one after another, and neighbours are one matrix.
 type weights struct {
 	waiting []*weight
+	bytes   int64  // of those that came to the card
 	tables  memory // of nf4, as weight.h has them
 	slab    memory // what products read of widened weights
 	raw     memory // what waits to be converted
@@ -143,6 +144,7 @@ func (be *Backend) settle() {
 		w.source = backend.Matrix{}
 	}
 	be.weights.waiting = nil
+	be.weights.bytes += total
 	be.release(&be.weights.raw)
 }
 

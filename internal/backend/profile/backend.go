@@ -8,8 +8,14 @@ type Backend struct {
 	watch *Watch
 }
 
-// On returns be with its operations timed by w.
-func On(be backend.Backend, w *Watch) *Backend { return &Backend{be, w} }
+// On returns be with its operations timed by w. A device that computes on while its operations have returned, and has a
+// method Wait, is waited for before and after each of them: they take a little longer all together than without w.
+func On(be backend.Backend, w *Watch) *Backend {
+	if d, ok := be.(interface{ Wait() }); ok {
+		w.wait = d.Wait
+	}
+	return &Backend{be, w}
+}
 
 func (p *Backend) Embed(x backend.Buffer, e *backend.Embedding, b *backend.Batch) {
 	defer p.watch.Leave(p.watch.Enter(Elementwise))

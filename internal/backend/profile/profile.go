@@ -50,6 +50,7 @@ type Watch struct {
 	now   Work
 	since time.Time
 	clock func() time.Time // nil: time.Now
+	wait  func()           // until a device has done what it was given; nil: operations have ended when they return
 }
 
 // Enter begins a kind of work and returns the one that it interrupts, for Leave. All that is done for the loss counts
@@ -73,6 +74,9 @@ func (w *Watch) Leave(before Work) {
 }
 
 func (w *Watch) turn(to Work) {
+	if w.wait != nil {
+		w.wait()
+	}
 	t := w.time()
 	if !w.since.IsZero() {
 		w.times.Spent[w.now] += t.Sub(w.since)

@@ -32,6 +32,9 @@ const MinVersion = 11040
 var (
 	// ErrUnavailable: there is no driver, or none that can be used, or it is not in this build.
 	ErrUnavailable = errors.New("CUDA is not available")
+	// ErrNoDriver: the machine has no driver. ErrNoCard: it has one, which shows no card.
+	ErrNoDriver = errors.New("no NVIDIA driver")
+	ErrNoCard   = errors.New("the driver shows no card")
 	// ErrOutOfMemory: the device has not as much memory left.
 	ErrOutOfMemory = errors.New("out of device memory")
 	// ErrLost: the device or the context cannot be used any more; what was on it is gone.

@@ -96,7 +96,7 @@ func Open(path string) (*Library, error) {
 	}
 	handle, name, err := openFirst(candidates)
 	if err != nil {
-		return nil, fmt.Errorf("%w: no NVIDIA driver: %v", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w: %v", ErrUnavailable, ErrNoDriver, err)
 	}
 	l := &Library{path: name}
 	for i, name := range symbols {
@@ -283,7 +283,7 @@ func (l *Library) NewContext(ordinal int) (*Context, error) {
 	}
 	switch {
 	case n == 0:
-		return nil, fmt.Errorf("%w: the driver shows no card%s", ErrUnavailable, visible())
+		return nil, fmt.Errorf("%w: %w%s", ErrUnavailable, ErrNoCard, visible())
 	case ordinal < 0 || ordinal >= int(n):
 		return nil, fmt.Errorf("%w: there are %d cards, the last is %d%s", ErrUnavailable, n, n-1, visible())
 	}
@@ -406,6 +406,17 @@ func (c *Context) Wait(s Stream, e Event) error {
 
 // WaitHost waits for the event.
 func (c *Context) WaitHost(e Event) error { return c.do(fEventSynchronize, uintptr(e)) }
+
+// Passed reports whether the stream is past the event, without waiting.
+func (c *Context) Passed(e Event) (bool, error) {
+	const notReady = 600
+	err := c.do(fEventQuery, uintptr(e))
+	var failed *Error
+	if errors.As(err, &failed) && failed.Code == notReady {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // Elapsed is the milliseconds between two events that have passed.
 func (c *Context) Elapsed(from, to Event) (ms float32, err error) {

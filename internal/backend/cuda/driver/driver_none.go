@@ -45,6 +45,7 @@ func (*Context) CloseEvent(Event) error                     { return ErrUnavaila
 func (*Context) Record(Event, Stream) error                 { return ErrUnavailable }
 func (*Context) Wait(Stream, Event) error                   { return ErrUnavailable }
 func (*Context) WaitHost(Event) error                       { return ErrUnavailable }
+func (*Context) Passed(Event) (bool, error)                 { return false, ErrUnavailable }
 func (*Context) Elapsed(from, to Event) (float32, error)    { return 0, ErrUnavailable }
 func (*Context) Load([]byte) (Module, error)                { return 0, ErrUnavailable }
 func (*Context) Unload(Module) error                        { return ErrUnavailable }
