@@ -162,7 +162,7 @@ var cases = []hostile{
 	{"rows are a pipe", "train preview", func(p *place) { p.pipe("rows.jsonl") }, "rows.jsonl is not a regular file"},
 	{"rows are a device", "train preview", func(p *place) { p.link("rows.jsonl", "/dev/zero") }, "rows.jsonl is not a regular file"},
 	{"rows are a directory", "train preview", func(p *place) { p.directory("rows.jsonl") }, "rows.jsonl is a directory: name the file in it"},
-	{"rows of zeros", "train preview", func(p *place) { p.write("rows.jsonl", ""); p.must(os.Truncate(p.path("rows.jsonl"), 1<<28)) }, `rows.jsonl:1: the file is UTF-16 or UTF-32, or no text; it must be JSON in UTF-8`},
+	{"rows of zeros", "train preview", func(p *place) { p.write("rows.jsonl", ""); p.must(os.Truncate(p.path("rows.jsonl"), 1<<28)) }, `rows.jsonl: the file is UTF-16 or UTF-32, or no text; it must be text in UTF-8`},
 	{"rows nested deeply", "train preview", func(p *place) { p.write("rows.jsonl", `{"instruction":`, deep(1_000_000), "}") }, `rows.jsonl:1: invalid character '[' exceeded max depth at byte 10015 of the line`},
 	{"rows, an array nested deeply", "train", func(p *place) { p.write("rows.jsonl", deep(1_000_000)) }, `rows.jsonl:1 (element 0): expected a JSON object, got [[[[[[`},
 	{"a row of 100 MB", "train", func(p *place) { p.write("rows.jsonl", `{"instruction":"`, strings.Repeat("a", 100_000_000)) }, `rows.jsonl:1: the row has more than 67108864 bytes`},
