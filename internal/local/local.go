@@ -3,11 +3,14 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/biolora/biolora/internal/dataset"
 	"github.com/biolora/biolora/internal/fingerprint"
 	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/lora"
@@ -50,23 +53,22 @@ func (s System) asker() (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, has := tok.ChatTemplate()
-	name := s.Template
-	if name == "" && has {
+	name := cmp.Or(s.Template, instruct.Alpaca.Name)
+	if _, has := tok.ChatTemplate(); has && s.Template == "" {
 		name = instruct.InChat.Name
-	} else if name == "" {
-		name = instruct.Alpaca.Name
 	}
 	a := &asker{tok: tok}
 	if a.template, err = instruct.LoadTemplate(name); err != nil {
 		return nil, err
 	}
-	if !a.template.Chat {
-		source = ""
-	} else if !has {
-		return nil, fmt.Errorf("%s: the tokenizer has no chat template", s.Model)
-	} else if a.chat, err = chat.Parse(source); err != nil {
-		return nil, fmt.Errorf("%s: the chat template: %w", s.Model, err)
+	source := ""
+	if a.template.Chat {
+		if source, err = dataset.ChatSource(tok, ""); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Model, err)
+		}
+		if a.chat, err = chat.Parse(source); err != nil {
+			return nil, fmt.Errorf("%s: the chat template: %w", s.Model, err)
+		}
 	}
 	a.vars = map[string]any{}
 	for name, token := range tok.SpecialNames() {
@@ -75,6 +77,10 @@ func (s System) asker() (*asker, error) {
 	a.print = fingerprint.Texts(a.template.PromptInput, a.template.PromptNoInput, a.template.Inference, source)
 	return a, nil
 }
+
+// today is what templates are told that ask for the day, so that a run goes on alike on another one: Llama 3.1's own where
+// it is told none.
+var today = time.Date(2024, time.July, 26, 0, 0, 0, 0, time.UTC)
 
 // prompt is the text that asks a question.
 func (a *asker) prompt(ctx context.Context, question string) (string, error) {
@@ -86,7 +92,7 @@ func (a *asker) prompt(ctx context.Context, question string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	in := chat.Input{Messages: []json.RawMessage{turn}, AddGenerationPrompt: true, Variables: a.vars}
+	in := chat.Input{Messages: []json.RawMessage{turn}, AddGenerationPrompt: true, Variables: a.vars, Now: today}
 	return a.chat.Render(ctx, in)
 }
 

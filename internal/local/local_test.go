@@ -98,7 +98,7 @@ func TestChat(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS(demo(t))); err != nil {
 		t.Fatal(err)
 	}
-	template, err := json.Marshal("{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %}[reply]{% endif %}")
+	template, err := json.Marshal("{{ strftime_now('%d %b %Y') }} {% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %}[reply]{% endif %}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestChat(t *testing.T) {
 	if err := os.WriteFile(config, text, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"": "[user] Why?[reply]", "medtuned": "### Instruction:\nWhy?\n\n### Input:\n\n\n### Output:\n"} {
+	for name, want := range map[string]string{"": "26 Jul 2024 [user] Why?[reply]", "medtuned": "### Instruction:\nWhy?\n\n### Input:\n\n\n### Output:\n"} {
 		a, err := System{Model: dir, Template: name}.asker()
 		if err != nil {
 			t.Fatal(err)
