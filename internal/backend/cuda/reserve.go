@@ -18,6 +18,18 @@ func (be *Backend) Reserve(n backend.Need) {
 	for _, s := range scratches {
 		be.grow(s.memory(be), s.bytes(be, n))
 	}
+	be.forget()
+}
+
+// forget makes operations copy again what they keep from one to the next: where it was may be other memory.
+func (be *Backend) forget() {
+	be.optimiser.moved = true
+	for i := range be.batches.slots {
+		be.batches.slots[i].serial = 0
+	}
+	for i := range be.attention.plans {
+		be.attention.plans[i].serial = 0
+	}
 }
 
 // ScratchBytes is what that memory takes.

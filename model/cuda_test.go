@@ -1,0 +1,140 @@
+package model_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/biolora/biolora/internal/backend/cuda"
+	"github.com/biolora/biolora/internal/backend/cuda/driver"
+	"github.com/biolora/biolora/internal/backend/cuda/emu"
+	"github.com/biolora/biolora/internal/golden"
+	"github.com/biolora/biolora/lora"
+	"github.com/biolora/biolora/model"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	emu.Remove()
+	os.Exit(code)
+}
+
+// emulatedDevice is the emulated device's driver, and what can be set and read of it.
+func emulatedDevice(t *testing.T) (path string, d *emu.Device) {
+	t.Helper()
+	if !driver.Built {
+		t.Skip("no CUDA in this build")
+	}
+	path, err := emu.Driver()
+	if errors.Is(err, emu.ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err == nil {
+		d, err = emu.Open(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, d
+}
+
+// onCUDA opens a model on the emulated device.
+func onCUDA(t *testing.T, dir, compute string, o model.Options) *model.Model {
+	t.Helper()
+	path, _ := emulatedDevice(t)
+	be, err := cuda.New(cuda.Options{Compute: compute, Driver: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.OpenOn(dir, o, be)
+	if err != nil {
+		t.Fatal(errors.Join(err, be.Close()))
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// The emulated device, in f32, against the reference, by the CPU's tolerances.
+
+func TestCUDASharedGoldens(t *testing.T) {
+	testCUDAGoldens(t, golden.All(t, golden.Shared(t, "goldens")))
+}
+
+func TestCUDAOwnGoldens(t *testing.T) { testCUDAGoldens(t, golden.Own(t)) }
+
+func testCUDAGoldens(t *testing.T, cases []*golden.Case) {
+	for _, c := range cases {
+		if strings.HasPrefix(c.Name, "stories") {
+			continue // minutes on the emulated device
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			want := golden.Tensors(t, c.Path("expected.safetensors"))
+			m := onCUDA(t, c.Path("model"), "f32", model.Options{})
+			if _, err := lora.Load(m, c.Path("adapter_init")); err != nil {
+				t.Fatal(err)
+			}
+			checkLogits(t, c, m, want["logits"])
+			checkGrads(t, c, m, want)
+		})
+	}
+}
+
+// TestCUDABackends: the emulated device against the oracle, over odd sizes and all kinds of training; the same bits with
+// all activations kept and with none.
+func TestCUDABackends(t *testing.T) {
+	for compute, tolerance := range map[string][2]float64{"f32": {1e-6, 5e-6}, "bf16": {3e-3, 3e-2}} {
+		for _, suffixes := range [][]string{{"q_proj", "v_proj"}, {"layers.1.self_attn.k_proj", "lm_head"}, allLinears} {
+			b := randomBatch(4)
+			oracle := tiny(t, model.Options{}, true, nil)
+			adapt(t, oracle, 0.1, suffixes...)
+			b.Dropout = &model.Dropout{Seed: 3, Samples: make([]uint32, len(b.Tokens))}
+			wantLoss, want := grads(t, oracle, b)
+			var first []float32
+			for _, activations := range []string{"all", "none"} {
+				m := onCUDA(t, oracle.Dir(), compute, model.Options{Activations: activations})
+				adapt(t, m, 0.1, suffixes...)
+				loss, g := grads(t, m, b)
+				if golden.Rel(loss, wantLoss) > tolerance[0] || golden.RelNorm(g, want) > tolerance[1] {
+					t.Errorf("%s %v: loss %v, want %v; gradients are off by %.1e", compute, suffixes, loss, wantLoss, golden.RelNorm(g, want))
+				}
+				if first == nil {
+					first = g
+				}
+				if !slices.Equal(g, first) {
+					t.Errorf("%s %v: with activations %s gradients differ by %g", compute, suffixes, activations, golden.MaxAbs(g, first))
+				}
+			}
+		}
+	}
+}
+
+// TestCUDAGenerates: greedy, together and with beams, as on the CPU.
+func TestCUDAGenerates(t *testing.T) {
+	host := tiny(t, model.Options{}, false, nil)
+	m := onCUDA(t, host.Dir(), "f32", model.Options{})
+	adapt(t, host, 0, "q_proj", "down_proj")
+	adapt(t, m, 0, "q_proj", "down_proj")
+	prompts := [][]int32{{1, 5, 7, 9, 30, 2, 4}, {1}, {1, 9, 11}}
+	for _, o := range []model.GenerateOptions{{MaxNewTokens: 9}, {MaxNewTokens: 5, Beams: 3}} {
+		want, err := host.Generate(context.Background(), prompts, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Generate(context.Background(), prompts, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if !slices.Equal(got[i], want[i]) {
+				t.Errorf("%+v: prompt %d: %v, the CPU has %v", o, i, got[i], want[i])
+			}
+		}
+	}
+}
