@@ -138,3 +138,57 @@ func TestCUDAGenerates(t *testing.T) {
 		}
 	}
 }
+
+// TestCUDAWaitsOnce: a step over several micro-batches, in the order in which train asks, waits for the device once, and
+// allocates nothing there.
+func TestCUDAWaitsOnce(t *testing.T) {
+	_, d := emulatedDevice(t)
+	host := tiny(t, model.Options{}, false, nil)
+	for _, compute := range []string{"f32", "bf16"} {
+		m := onCUDA(t, host.Dir(), compute, model.Options{})
+		adapt(t, m, 0.1, "q_proj", "v_proj", "down_proj", "lm_head")
+		var bs []*model.Batch
+		for seed := range uint64(3) {
+			b := randomBatch(seed)
+			b.Dropout = &model.Dropout{Samples: make([]uint32, len(b.Tokens))}
+			bs = append(bs, b)
+		}
+		at := 0
+		step := func() {
+			at++
+			if err := m.BackwardAll(context.Background(), bs); err != nil {
+				t.Fatal(err)
+			}
+			norm := m.Params().Norm()
+			if loss := m.TakeLoss(); !(loss > 0 && norm > 0) {
+				t.Fatalf("loss %v, norm %v", loss, norm)
+			}
+			m.Params().Scale(0.5)
+			m.Params().AdamW(model.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: at})
+			m.Params().Zero()
+		}
+		step()
+		step()
+		calls := []string{"cuStreamSynchronize", "cuEventSynchronize", "cuMemAlloc", "cuMemFree", "cuMemAllocHost", "cuMemFreeHost"}
+		before := map[string]int{}
+		for _, c := range calls {
+			before[c] = d.Calls(c)
+		}
+		const steps = 4
+		for range steps {
+			step()
+		}
+		for i, c := range calls {
+			want := 0
+			if i == 0 {
+				want = steps
+			}
+			if got := d.Calls(c) - before[c]; got != want {
+				t.Errorf("%s: %d calls of %s in %d steps, want %d", compute, got, c, steps, want)
+			}
+		}
+		if n := testing.AllocsPerRun(3, step); n > 0 {
+			t.Errorf("%s: %v allocations a step", compute, n)
+		}
+	}
+}

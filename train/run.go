@@ -267,16 +267,21 @@ func (r *run) next() *filler {
 
 // update turns the window's sums into means, and makes the step.
 func (r *run) update(ctx context.Context, event *StepEvent) error {
+	var norm float64
+	if r.Reduce == nil {
+		norm = r.Norm() // before the loss: a card brings both with the one wait of a step
+	}
 	sums := r.sums(r.TakeLoss(), event.LabelTokens)
 	if r.Reduce != nil {
 		if err := r.Reduce(ctx, sums); err != nil {
 			return err
 		}
 		event.LabelTokens = sums.LabelTokens
+		norm = r.Norm()
 	}
 	n := float64(max(1, sums.LabelTokens)) // a window of unlabelled rows has a loss of 0
 	event.Loss = sums.Loss / n
-	event.GradNorm = r.Norm() / n
+	event.GradNorm = norm / n
 	if err := r.Err(); err != nil {
 		return err
 	}

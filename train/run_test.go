@@ -43,6 +43,7 @@ type fake struct {
 	saveErr  error
 
 	together, evalsTogether int // micro-batches given at a time
+	asked                   string
 }
 
 func newFake() *fake {
@@ -106,11 +107,11 @@ func (f *fake) evaluate(b *model.Batch) (sum float64) {
 	return sum
 }
 
-func (f *fake) TakeLoss() float64           { l := f.loss; f.loss = 0; return l }
+func (f *fake) TakeLoss() float64           { l := f.loss; f.loss, f.asked = 0, f.asked+" loss"; return l }
 func (f *fake) CheckFinite() error          { return f.culprit }
 func (f *fake) Zero()                       { f.grad = 0 }
 func (f *fake) Scale(by float64)            { f.grad *= by }
-func (f *fake) Norm() float64               { return math.Abs(f.grad) }
+func (f *fake) Norm() float64               { f.asked += " norm"; return math.Abs(f.grad) }
 func (f *fake) limits() limits              { return f.lim }
 func (f *fake) sums(l float64, n int) *Sums { return &Sums{Loss: l, LabelTokens: n} }
 
@@ -701,6 +702,23 @@ func TestFailures(t *testing.T) {
 				t.Errorf("%+v, End %d times", res, len(rec.ends))
 			}
 		})
+	}
+}
+
+// The norm is asked for before the loss, which a card then has brought along, unless Reduce changes the gradients.
+func TestNormComesFirst(t *testing.T) {
+	o := plain()
+	o.MaxSteps = 2
+	f := newFake()
+	f.run(t, ten(t), o)
+	if want := " norm loss norm loss"; f.asked != want {
+		t.Errorf("asked for%s, want%s", f.asked, want)
+	}
+	f = newFake()
+	o.Reduce = func(context.Context, *Sums) error { f.asked += " reduce"; return nil }
+	f.run(t, ten(t), o)
+	if want := " loss reduce norm loss reduce norm"; f.asked != want {
+		t.Errorf("asked for%s, want%s", f.asked, want)
 	}
 }
 

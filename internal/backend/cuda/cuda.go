@@ -180,4 +180,7 @@ func grid3(x, y, z int, threads, shared uint32) driver.Launch {
 }
 
 // wait waits until the card has done everything.
-func (be *Backend) wait() { check(be.ctx.Synchronize(be.stream)) }
+func (be *Backend) wait() {
+	check(be.ctx.Synchronize(be.stream))
+	be.staging.ring.empty()
+}

@@ -80,6 +80,9 @@ func (be *Backend) staged(n int) {
 	r.next += (n + 63) / 64 * 64
 }
 
+// empty says that the stream is past all pieces: no event need be waited for.
+func (r *ring) empty() { r.first, r.n = r.first+r.n, 0 }
+
 // upload copies src to the card, in the order of the stream. src may change when it returns.
 func (be *Backend) upload(dst driver.Ptr, src []byte) {
 	for len(src) > 0 {
