@@ -115,16 +115,26 @@ func (be *Backend) Compute() string {
 	return "f32"
 }
 
-// Close gives back what the backend holds on the card.
+// Close gives back what the backend holds on the card. Of a card that was lost the error says no more than that.
 func (be *Backend) Close() error {
-	defer be.enter()()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := be.ctx.Bind(); err != nil {
+		return fmt.Errorf("cuda: %w", err)
+	}
 	return be.close()
 }
 
 func (be *Backend) close() error {
 	var errs []error
 	if be.stream != 0 {
-		errs = append(errs, be.ctx.Synchronize(be.stream))
+		err := be.ctx.Synchronize(be.stream)
+		if errors.Is(err, driver.ErrLost) {
+			// All that was on the card is gone, and goes with the context.
+			be.closeStagingWorkers()
+			return errors.Join(fmt.Errorf("cuda: %w", err), be.ctx.Close())
+		}
+		errs = append(errs, err)
 	}
 	errs = append(errs, be.closeLt()...)
 	errs = append(errs, be.closeStaging()...)

@@ -47,10 +47,10 @@ func (be *Backend) grow(m *memory, n int64) {
 	be.collect()
 	n = (n + 255) / 256 * 256
 	at, err := be.ctx.Alloc(n)
-	if errors.Is(err, driver.ErrOutOfMemory) {
+	for pause := time.Millisecond; errors.Is(err, driver.ErrOutOfMemory) && pause < time.Second; pause *= 8 {
 		// Buffers that nobody has any more may hold what is wanted.
 		runtime.GC()
-		time.Sleep(10 * time.Millisecond) // cleanups have a goroutine of their own
+		time.Sleep(pause) // cleanups have goroutines of their own
 		be.collect()
 		at, err = be.ctx.Alloc(n)
 	}

@@ -184,9 +184,7 @@ func (be *Backend) closeStaging() (errs []error) {
 	if w.stream != 0 {
 		errs = append(errs, be.ctx.Synchronize(w.stream), be.ctx.CloseStream(w.stream))
 	}
-	if w.pool != nil {
-		w.pool.Close()
-	}
+	be.closeStagingWorkers()
 	events := []driver.Event{w.ready, w.copied[0], w.copied[1]}
 	for _, p := range r.pieces {
 		events = append(events, p.done)
@@ -202,6 +200,12 @@ func (be *Backend) closeStaging() (errs []error) {
 		}
 	}
 	return errs
+}
+
+func (be *Backend) closeStagingWorkers() {
+	if be.staging.weights.pool != nil {
+		be.staging.weights.pool.Close()
+	}
 }
 
 // bytesOf is the memory of v.
