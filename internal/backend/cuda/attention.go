@@ -33,7 +33,20 @@ func init() {
 		return 4 * int64(n.Rows) * int64(n.Attention.Heads)
 	})
 	add(func(s *attentionState) *memory { return &s.plans[0].mem }, planBytes)
+	add(func(s *attentionState) *memory { return &s.part }, func(be *Backend, n need) int64 {
+		pieces := blocks(n.Keys, pieceTiles*be.attentionTile(n.Attention))
+		if pieces == 1 {
+			return 0
+		}
+		return partBytes(min(n.Forward, decodingRows)*n.Attention.Heads*(pieces+1), n.Attention)
+	})
 }
+
+// decodingRows is how many rows that go on from long caches memory is reserved for; more take more when they come.
+const decodingRows = 64
+
+// partBytes is what pieces of that many rows and heads take: their results and log-sums.
+func partBytes(rows int, a *backend.Attention) int64 { return 4 * int64(rows) * int64(a.HeadDim+1) }
 
 // planBytes is what the plan of a batch of long segments takes; many short ones take a little more.
 func planBytes(be *Backend, n backend.Need) int64 {
@@ -116,18 +129,18 @@ func (be *Backend) Attention(y, lse, qkv backend.Buffer, a *backend.Attention, b
 	args := be.attentionArgs(in, a, b, p, store)
 	args.y, args.ldY, args.lse, args.ldLSE = by.mem.at, int32(by.ld), bl.mem.at, int32(bl.ld)
 	if p.parts > 0 {
-		rows := int64(p.parts) * int64(a.KVHeads)
-		be.grow(&be.attention.part, 4*rows*int64(a.HeadDim+1))
+		rows := p.parts * a.KVHeads
+		be.grow(&be.attention.part, partBytes(rows, a))
 		args.part = be.attention.part.at
-		args.partLSE = args.part + driver.Ptr(4*rows*int64(a.HeadDim))
+		args.partLSE = args.part + driver.Ptr(4*rows*a.HeadDim)
 	}
 	be.rope(&args, p)
 	dim := be.flashDim(a)
-	k, threads, shared := generalForwardKernel.of(be.half), uint32(128), generalShared(3, 1, a)
+	k, shared := generalForwardKernel.of(be.half), generalShared(3, 1, a)
 	if dim > 0 {
 		k, shared = flashForwardKernel[dim/128], 3*64*dim*2 // q, k, v
 	}
-	be.attend(k, len(p.queries)*a.KVHeads, threads, shared, args)
+	be.attend(k, len(p.queries)*a.KVHeads, shared, args)
 	if len(p.splits) > 0 {
 		args.queries = p.atSplits
 		launch(be, combineKernel.of(be.half), grid(len(p.splits)*a.KVHeads, 256, 0), args)
@@ -160,8 +173,8 @@ func (be *Backend) AttentionBackward(dqkv, qkv, lse, dy backend.Buffer, a *backe
 		queries, queriesShared = flashQueriesKernel[dim/128], 4*64*dim*2 // q, dy, k, v
 		keys, keysShared = flashKeysKernel[dim/128], 4*64*dim*2+2*32*12  // k, v, two halves of q and dy with 12 bytes a row
 	}
-	be.attend(queries, len(p.queries)*a.KVHeads, 128, queriesShared, args)
-	be.attend(keys, len(p.keys)*a.KVHeads, 128, keysShared, args)
+	be.attend(queries, len(p.queries)*a.KVHeads, queriesShared, args)
+	be.attend(keys, len(p.keys)*a.KVHeads, keysShared, args)
 }
 
 // checkAttention panics where geometry, input and batch do not fit.
@@ -210,8 +223,8 @@ func (be *Backend) rope(args *attentionArgs, p *attentionPlan) {
 	launch(be, ropeKernel.of(be.half), grid(p.rows, 256, 0), r)
 }
 
-// attend launches a kernel of attention, which may need more shared memory than kernels have unasked.
-func (be *Backend) attend(k kernel, blocks int, threads uint32, shared int, args attentionArgs) {
+// attend launches n blocks of a kernel of attention, which may need more shared memory than kernels have unasked.
+func (be *Backend) attend(k kernel, n int, shared int, args attentionArgs) {
 	s := &be.attention
 	if s.shared == nil {
 		s.shared = make([]uint32, len(kernelNames))
@@ -223,5 +236,5 @@ func (be *Backend) attend(k kernel, blocks int, threads uint32, shared int, args
 		check(be.ctx.AllowShared(be.kernels[k], shared))
 		s.shared[k] = uint32(shared)
 	}
-	launch(be, k, grid(blocks, threads, uint32(shared)), args)
+	launch(be, k, grid(n, 128, uint32(shared)), args)
 }

@@ -71,6 +71,12 @@ DEVICE u32 shuffle(u32 v, i32 lane) { return (u32)__nvvm_shfl_sync_idx_i32(0xfff
 DEVICE float as_float(u32 v) { return __builtin_bit_cast(float, v); }
 DEVICE u32 as_u32(float v) { return __builtin_bit_cast(u32, v); }
 
+// v, by a way that the compiler does not see through: what is computed of it is not computed before a loop and kept.
+DEVICE i32 opaque(i32 v) {
+	asm volatile("" : "+r"(v));
+	return v;
+}
+
 // Correctly rounded, as on the CPU.
 DEVICE float fma(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
 DEVICE float sqrt_rn(float x) { return __nvvm_sqrt_rn_f(x); }

@@ -37,23 +37,14 @@ DEVICE void load_packed(bf16 *tile, const bf16 *from, i32 ld, const QueryTile &t
 	}
 }
 
-// The lane, by a way that the compiler does not see through: else it computes all addresses of a product once, before the
-// loop over the tiles, and has no registers left to keep them in.
-DEVICE i32 opaque_lane() {
-	i32 lane = LANE;
-#ifndef CU_EMU
-	asm volatile("" : "+r"(lane));
-#endif
-	return lane;
-}
-
-// s = a bT: [16, D] x [D, 8 N] -> [16, 8 N]; a: the warp's rows, b: a tile.
+// s = a bT: [16, D] x [D, 8 N] -> [16, 8 N]; a: the warp's rows, b: a tile. The lane is opaque here and below: else all
+// addresses are computed before the loop over the tiles, and there are no registers to keep them in.
 template <int D, int N> DEVICE void scores(float s[N][4], const bf16 *a, const bf16 *b) {
 	UNROLL
 	for (i32 j = 0; j < N; j++)
 		UNROLL
 		for (i32 e = 0; e < 4; e++) s[j][e] = 0;
-	const i32 lane = opaque_lane();
+	const i32 lane = opaque(LANE);
 	UNROLL
 	for (i32 k = 0; k < D / 16; k++) {
 		u32 x[4];
@@ -70,7 +61,7 @@ template <int D, int N> DEVICE void scores(float s[N][4], const bf16 *a, const b
 
 // o += p b: [16, 8 N] x [8 N, D] -> [16, D]; p lies as scores leaves it, and is rounded to bf16.
 template <int D, int N> DEVICE void weigh(float o[D / 8][4], const float p[N][4], const bf16 *b) {
-	const i32 lane = opaque_lane();
+	const i32 lane = opaque(LANE);
 	UNROLL
 	for (i32 k = 0; k < N; k += 2) {
 		u32 x[4] = {pack_bf16(p[k][0], p[k][1]), pack_bf16(p[k][2], p[k][3]), pack_bf16(p[k + 1][0], p[k + 1][1]),

@@ -119,6 +119,10 @@ void copy_later(void *to, const void *from, bool valid) {
 		fprintf(stderr, "emu: cp.async from %p to %p, not multiples of 16\n", from, to);
 		abort();
 	}
+	if (turns == 1) { // as early as it may happen; else as late
+		valid ? (void)memcpy(to, from, 16) : (void)memset(to, 0, 16);
+		return;
+	}
 	fibers[now.thread].open.push_back({to, from, valid});
 }
 
@@ -134,28 +138,44 @@ void wait_copies(int groups) {
 		for (const Copy &c : f.under.front()) c.valid ? (void)memcpy(c.to, c.from, 16) : (void)memset(c.to, 0, 16);
 }
 
+static std::mt19937_64 random;
+
+// Lets the threads from..to-1, a warp, take turns: once, or in an order other than ascending until all of them wait for
+// others, so that a warp is as far ahead of the others as barriers let it. It tells whether anything ran.
+static bool runWarp(int from, int to) {
+	int turn[32], n = to - from;
+	for (int i = 0; i < n; i++) turn[i] = turns == 1 ? to - 1 - i : from + i;
+	for (bool any = false;;) {
+		if (turns > 1) std::shuffle(turn, turn + n, random);
+		bool moved = false;
+		for (int i = 0; i < n; i++) {
+			if (fibers[turn[i]].wait != Running) continue;
+			moved = true;
+			now.thread = turn[i];
+			emu_switch(&scheduler, fibers[turn[i]].sp);
+		}
+		int waiting = 0;
+		for (int i = from; i < to; i++) waiting += fibers[i].wait == Warp;
+		if (waiting == 32) { // a warp is whole in its operations
+			moved = true;
+			for (int i = from; i < to; i++) fibers[i].wait = Running;
+		}
+		any |= moved;
+		if (!moved || turns == 0) return any;
+	}
+}
+
 static std::string runBlock(int threads) {
-	static std::vector<int> turn;
-	static std::mt19937_64 random;
-	turn.resize(threads);
-	for (int i = 0; i < threads; i++) turn[i] = turns == 1 ? threads - 1 - i : i, start(fibers[i]);
+	static std::vector<int> warps;
+	warps.clear();
+	for (int w = 0; w < threads; w += 32) warps.push_back(w);
+	if (turns == 1) std::reverse(warps.begin(), warps.end());
 	if (turns > 1) random.seed(turns);
+	for (int i = 0; i < threads; i++) start(fibers[i]);
 	for (;;) {
 		bool moved = false;
-		if (turns > 1) std::shuffle(turn.begin(), turn.end(), random);
-		for (int i : turn) {
-			if (fibers[i].wait != Running) continue;
-			moved = true;
-			now.thread = i;
-			emu_switch(&scheduler, fibers[i].sp);
-		}
-		for (int w = 0; w < threads; w += 32) {
-			int to = std::min(w + 32, threads), waiting = 0;
-			for (int i = w; i < to; i++) waiting += fibers[i].wait == Warp;
-			if (waiting != 32) continue; // a warp is whole in its operations
-			moved = true;
-			for (int i = w; i < to; i++) fibers[i].wait = Running;
-		}
+		if (turns > 1) std::shuffle(warps.begin(), warps.end(), random);
+		for (int w : warps) moved |= runWarp(w, std::min(w + 32, threads));
 		int done = 0, block = 0;
 		for (int i = 0; i < threads; i++) done += fibers[i].wait == Done, block += fibers[i].wait == Block;
 		if (done == threads) return "";

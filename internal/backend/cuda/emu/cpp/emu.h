@@ -1,8 +1,9 @@
 // Runs kernels on the CPU, one block after another, each thread a fiber that runs until a barrier.
 //
 // What it finds: addresses beyond shared memory, barriers that not all threads reach, shared memory read before it is
-// written (it begins as NaN), asynchronous copies that nobody waited for (they happen at the wait), and, by running the
-// threads between barriers in other orders (order()), threads that rely on an order no barrier gives.
+// written (it begins as NaN), asynchronous copies that nobody waited for (they happen at the wait) or that overwrite what is
+// still read (in order 1 they happen at once), and, by running the threads between barriers in other orders (order()),
+// threads that rely on an order no barrier gives.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -64,7 +65,8 @@ std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, si
 // Says what lies at an address.
 extern std::string (*explain)(u64 address);
 
-// How threads between barriers take turns: 0 ascending, 1 descending, else shuffled by that seed.
+// How threads between barriers take turns: 0 ascending, all warps as far as each other; 1 descending, each warp as far as
+// barriers let it; else so too, shuffled by that seed.
 void order(unsigned long long o);
 
 } // namespace emu
@@ -80,6 +82,7 @@ void order(unsigned long long o);
 #define SYNC() emu::yield(emu::Block)
 #define SYNC_WARP() emu::yield(emu::Warp)
 
+DEVICE i32 opaque(i32 v) { return v; }
 DEVICE char *shared_memory() { return emu::now.shared; }
 
 DEVICE u32 shuffle(u32 v, i32 lane) {
