@@ -77,7 +77,7 @@ func TestLtPlans(t *testing.T) {
 	}
 	asked := func() int { return device.Calls("cublasLtMatmulAlgoGetHeuristic") }
 	before := asked()
-	if !product() || !product() || asked() != before+1 {
+	if first, second := product(), product(); !first || !second || asked() != before+1 {
 		t.Errorf("%d plans for one product", asked()-before)
 	}
 	if n := testing.AllocsPerRun(10, func() { product() }); n != 0 {
@@ -90,7 +90,7 @@ func TestLtPlans(t *testing.T) {
 	unknown := func() bool {
 		return be.cublas(9, 16, 24, 1, operand{at: at(0), ld: 24}, operand{at: at(4096), ld: 16}, 0, result{}, result{at: at(8192), ld: 16})
 	}
-	if unknown() || unknown() || asked() != before+3 {
+	if first, second := unknown(), unknown(); first || second || asked() != before+3 {
 		t.Errorf("what cublasLt does not know was asked for %d times", asked()-before-2)
 	}
 	device.SetLtUnsupported(0)

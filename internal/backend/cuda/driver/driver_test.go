@@ -35,7 +35,7 @@ func emulated(t *testing.T) (string, *emu.Device) {
 	if !driver.Built {
 		t.Skip("no CUDA in this build")
 	}
-	path, err := emu.Driver()
+	path, err := emu.Bare()
 	if errors.Is(err, emu.ErrNoCompiler) {
 		t.Skip(err)
 	}
@@ -353,6 +353,44 @@ func TestFaults(t *testing.T) {
 		w.must(w.ctx.FreeHost(h))
 		w.close()
 	})
+}
+
+// While a kernel runs, faults of other threads stay what they are in Go: panics.
+func TestFaultsOfOthers(t *testing.T) {
+	w := open(t)
+	p := w.alloc(4 << 20)
+	stop, faults := make(chan bool), make(chan int)
+	go func() {
+		n := 0
+		fault := func() {
+			defer func() {
+				if recover() != nil {
+					n++
+				}
+			}()
+			var none *world
+			none.path = "" // a nil pointer
+		}
+		for {
+			select {
+			case <-stop:
+				faults <- n
+				return
+			default:
+				fault()
+			}
+		}
+	}()
+	for range 20 {
+		w.must(w.launch("check_scale", blocks(4096, 256), w.stream, checkArgs{p, p, 1 << 20, 1}))
+		w.must(w.ctx.Synchronize(w.stream))
+	}
+	close(stop)
+	if n := <-faults; n == 0 {
+		t.Error("no fault happened")
+	}
+	w.must(w.ctx.Free(p))
+	w.close()
 }
 
 // What a test asks for fails: allocations, calls by their number, the device.

@@ -21,8 +21,8 @@ type builder struct {
 	objects map[string]string // of the kernels' and the driver's files, by base name
 }
 
-// newBuilder compiles all kernels and the driver, a processor each.
-func newBuilder() (*builder, error) {
+// newBuilder compiles the kernels of files that match a pattern and the driver, a processor each.
+func newBuilder(pattern string) (*builder, error) {
 	b := &builder{objects: map[string]string{}}
 	for _, name := range []string{"g++", "clang++"} {
 		if p, err := exec.LookPath(name); err == nil {
@@ -35,9 +35,12 @@ func newBuilder() (*builder, error) {
 	}
 	_, here, _, _ := runtime.Caller(0)
 	b.kernels = filepath.Dir(filepath.Dir(here))
-	sources, err := filepath.Glob(filepath.Join(b.kernels, "*.cu"))
-	if err != nil || len(sources) == 0 {
-		return nil, fmt.Errorf("no kernels in %s: %v", b.kernels, err)
+	var sources []string
+	if pattern != "" {
+		var err error
+		if sources, err = filepath.Glob(filepath.Join(b.kernels, pattern)); err != nil || len(sources) == 0 {
+			return nil, fmt.Errorf("no kernels in %s: %v", b.kernels, err)
+		}
 	}
 	more, err := filepath.Glob(filepath.Join(b.kernels, "emu", "cpp", "*.c[cu]"))
 	if err != nil {

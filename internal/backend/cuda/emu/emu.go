@@ -13,29 +13,39 @@ import (
 // ErrNoCompiler: there is no C++ compiler.
 var ErrNoCompiler = errors.New("no C++ compiler (g++ or clang++)")
 
-var built struct {
+// What was compiled in this process: a driver with all kernels, and one with none but those of check.cu.
+var whole, bare drivers
+
+type drivers struct {
 	sync.Once
 	builder *builder
 	path    string
 	err     error
 }
 
-// Driver compiles the driver with all kernels, once a process, and returns its path, which driver.Open takes. The file
-// lies in the system's directory for temporary files; remove it with Remove.
-func Driver() (path string, err error) {
-	built.Do(func() {
-		if built.builder, built.err = newBuilder(); built.err == nil {
-			built.path = filepath.Join(built.builder.out, "libcuda-emulated.so")
-			built.err = built.builder.link(built.path, built.builder.objects)
+func (d *drivers) driver(kernels string) (path string, err error) {
+	d.Do(func() {
+		if d.builder, d.err = newBuilder(kernels); d.err == nil {
+			d.path = filepath.Join(d.builder.out, "libcuda-emulated.so")
+			d.err = d.builder.link(d.path, d.builder.objects)
 		}
 	})
-	return built.path, built.err
+	return d.path, d.err
 }
 
-// Remove removes what Driver and Variant made. An open driver goes on working.
+// Driver compiles the driver with all kernels, once a process, and returns its path, which driver.Open takes. The file
+// lies in the system's directory for temporary files; remove it with Remove.
+func Driver() (path string, err error) { return whole.driver("*.cu") }
+
+// Bare is Driver with the kernels of cpp/check.cu alone.
+func Bare() (path string, err error) { return bare.driver("") }
+
+// Remove removes what Driver, Bare and Variant made. An open driver goes on working.
 func Remove() {
-	if built.builder != nil {
-		os.RemoveAll(built.builder.out)
+	for _, d := range []*drivers{&whole, &bare} {
+		if d.builder != nil {
+			os.RemoveAll(d.builder.out)
+		}
 	}
 }
 
@@ -44,5 +54,5 @@ func Variant(file, text string) (path string, err error) {
 	if _, err := Driver(); err != nil {
 		return "", err
 	}
-	return built.builder.variant(file, text)
+	return whole.builder.variant(file, text)
 }

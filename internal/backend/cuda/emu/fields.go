@@ -36,7 +36,7 @@ func Arguments(source string) (map[string]Struct, error) {
 	if _, err := Driver(); err != nil {
 		return nil, err
 	}
-	return built.builder.arguments(source)
+	return whole.builder.arguments(source)
 }
 
 func (b *builder) arguments(source string) (map[string]Struct, error) {
