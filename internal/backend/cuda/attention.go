@@ -12,8 +12,9 @@ type attentionState struct {
 	rotated memory           // [T, (Heads+KVHeads)*HeadDim] rotated queries and keys, as activations are
 	delta   memory           // [T, Heads] f32
 	part    memory           // [packed rows of pieces, KVHeads, HeadDim] f32, then their log-sums
-	plans   [2]attentionPlan // of a batch without a cache, and with one
-	shared  []uint32         // bytes of shared memory that each kernel may ask for so far
+	plans   [4]attentionPlan // as many as batches
+	turn    uint64
+	shared  []uint32 // bytes of shared memory that each kernel may ask for so far
 }
 
 func init() {
@@ -32,7 +33,9 @@ func init() {
 	add(func(s *attentionState) *memory { return &s.delta }, func(_ *Backend, n need) int64 {
 		return 4 * int64(n.Rows) * int64(n.Attention.Heads)
 	})
-	add(func(s *attentionState) *memory { return &s.plans[0].mem }, planBytes)
+	for i := range (attentionState{}).plans {
+		add(func(s *attentionState) *memory { return &s.plans[i].mem }, planBytes)
+	}
 	add(func(s *attentionState) *memory { return &s.part }, func(be *Backend, n need) int64 {
 		pieces := blocks(n.Keys, pieceTiles*be.attentionTile(n.Attention))
 		if pieces == 1 {
@@ -218,7 +221,7 @@ func (be *Backend) rope(args *attentionArgs, p *attentionPlan) {
 	r := ropeArgs{rotated: args.rotated, qkv: args.qkv, cos: args.cos, sin: args.sin,
 		heads: args.heads, kvHeads: args.kvHeads, dim: args.dim, ldRotated: args.ldRotated, ldQKV: args.ldQKV, ldCache: args.ldCache}
 	if len(p.places) > 0 {
-		r.places, r.slots = p.atPl, args.slots
+		r.places, r.slots = p.atPlaces, args.slots
 	}
 	launch(be, ropeKernel.of(be.half), grid(p.rows, 256, 0), r)
 }

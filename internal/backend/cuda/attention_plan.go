@@ -18,8 +18,10 @@ type keyTile struct{ row, slot, position, n, first, count int32 }
 // segments alone, and what becomes of a row on its own sequence alone.
 type attentionPlan struct {
 	serial uint64
+	used   uint64 // the turn of its last use
 	of     backend.Attention
 	rows   int
+	cached bool
 	tile   int // packed query rows, and keys, of a tile
 
 	queries []queryTile // those with most keys first
@@ -34,9 +36,9 @@ type attentionPlan struct {
 	chain    []int32 // segments that the one at hand continues, itself first
 	slots    []int32 // of each slot: 1 + the segment that names it
 
-	raw                                                []byte
-	mem                                                memory
-	atQueries, atSplits, atKeys, atSeen, atSeers, atPl driver.Ptr
+	raw                                                    []byte
+	mem                                                    memory
+	atQueries, atSplits, atKeys, atSeen, atSeers, atPlaces driver.Ptr
 }
 
 // plannedSegment is where a segment's keys lie among the tiles, and the position after them.
@@ -46,45 +48,53 @@ type plannedSegment struct{ first, count, end int32 }
 // cached keys: one tile of queries would keep one processor busy for each key head.
 const pieceTiles = 8
 
-// plan returns the plan of b, the one that is kept where b is the same.
+// plan returns the plan of b, which is kept as long as few others come between.
 func (be *Backend) plan(a *backend.Attention, b *backend.Batch, rows int, c *cache) *attentionPlan {
-	p := &be.attention.plans[0]
-	if c != nil {
-		p = &be.attention.plans[1]
+	s := &be.attention
+	s.turn++
+	p := &s.plans[0]
+	for i := range s.plans {
+		o := &s.plans[i]
+		if b.Serial != 0 && o.serial == b.Serial && o.of == *a && o.rows == rows && o.cached == (c != nil) {
+			o.used = s.turn
+			return o
+		}
+		if o.used < p.used {
+			p = o
+		}
 	}
-	if b.Serial != 0 && p.serial == b.Serial && p.of == *a && p.rows == rows {
-		return p
-	}
-	p.serial = 0 // until all of it is there
-	p.of, p.rows, p.tile = *a, rows, be.attentionTile(a)
-	p.build(b, c != nil)
+	p.serial, p.used = 0, 0 // until all of it is there
+	p.of, p.rows, p.cached, p.tile = *a, rows, c != nil, be.attentionTile(a)
+	p.build(b)
 	p.place(be)
-	p.serial = b.Serial
+	if p.serial = b.Serial; b.Serial != 0 {
+		p.used = s.turn
+	}
 	return p
 }
 
-func (p *attentionPlan) build(b *backend.Batch, cached bool) {
+func (p *attentionPlan) build(b *backend.Batch) {
 	p.queries, p.splits, p.keys, p.seen, p.seers = p.queries[:0], p.splits[:0], p.keys[:0], p.seen[:0], p.seers[:0]
 	p.places, p.segments, p.slots, p.parts = p.places[:0], p.segments[:0], p.slots[:0], 0
 	rows := 0
 	for i := range b.Segments {
-		p.check(b, i, cached)
-		p.addKeys(b, i, cached)
-		p.addQueries(b, i, cached)
+		p.check(b, i)
+		p.addKeys(b, i)
+		p.addQueries(b, i)
 		rows += int(b.Segments[i].Len)
 	}
 	mustEqual("rows of attention's segments", rows, p.rows)
-	if cached {
+	if p.cached {
 		p.addPlaces(b)
 	}
 	slices.SortStableFunc(p.queries, func(x, y queryTile) int { return int(y.count - x.count) })
-	if !cached {
+	if !p.cached {
 		p.addSeers()
 	}
 }
 
 // check panics unless segment i lies in the batch and its positions are consecutive.
-func (p *attentionPlan) check(b *backend.Batch, i int, cached bool) {
+func (p *attentionPlan) check(b *backend.Batch, i int) {
 	s := &b.Segments[i]
 	if s.Start < 0 || s.Len < 0 || s.Past < 0 || int(s.Start)+int(s.Len) > p.rows {
 		panic(fmt.Sprintf("cuda: segment %d: rows %d+%d of %d, past %d", i, s.Start, s.Len, p.rows, s.Past))
@@ -92,10 +102,10 @@ func (p *attentionPlan) check(b *backend.Batch, i int, cached bool) {
 	if s.Prefix < -1 || int(s.Prefix) >= i {
 		panic(fmt.Sprintf("cuda: segment %d: prefix %d, want -1 or an earlier segment", i, s.Prefix))
 	}
-	if s.Past > 0 && !cached {
+	if s.Past > 0 && !p.cached {
 		panic(fmt.Sprintf("cuda: segment %d: %d cached positions, but no cache", i, s.Past))
 	}
-	if cached && s.Slot >= 0 {
+	if p.cached && s.Slot >= 0 {
 		for len(p.slots) <= int(s.Slot) {
 			p.slots = append(p.slots, 0)
 		}
@@ -114,7 +124,7 @@ func (p *attentionPlan) check(b *backend.Batch, i int, cached bool) {
 
 // addKeys cuts segment i's own keys into tiles: rows of the batch, or where it has a slot all of the slot's positions,
 // since its rows lie there too when the tiles are read.
-func (p *attentionPlan) addKeys(b *backend.Batch, i int, cached bool) {
+func (p *attentionPlan) addKeys(b *backend.Batch, i int) {
 	s := &b.Segments[i]
 	end := int32(0) // position after the prefix
 	if s.Prefix >= 0 {
@@ -128,7 +138,7 @@ func (p *attentionPlan) addKeys(b *backend.Batch, i int, cached bool) {
 		panic(fmt.Sprintf("cuda: segment %d: begins at position %d, after a prefix up to %d and %d cached", i, own, end, s.Past))
 	}
 	row, slot, n := s.Start, int32(-1), s.Len
-	if cached && s.Slot >= 0 {
+	if p.cached && s.Slot >= 0 {
 		row, slot, n = 0, s.Slot, s.Past+s.Len
 	}
 	first := int32(len(p.keys))
@@ -143,7 +153,7 @@ func (p *attentionPlan) addKeys(b *backend.Batch, i int, cached bool) {
 
 // addQueries cuts segment i's rows into tiles of whole rows with all heads that share a key head, or where these are more
 // than a tile has rows, of one row with some of them.
-func (p *attentionPlan) addQueries(b *backend.Batch, i int, cached bool) {
+func (p *attentionPlan) addQueries(b *backend.Batch, i int) {
 	s := &b.Segments[i]
 	p.chain = p.chain[:0]
 	for at := int32(i); at >= 0; at = b.Segments[at].Prefix {
@@ -156,7 +166,7 @@ func (p *attentionPlan) addQueries(b *backend.Batch, i int, cached bool) {
 		p.addSeen(&t)
 		for head := 0; head < group; head += heads {
 			t.head, t.heads = int32(head), int32(min(heads, group-head))
-			if cached && s.Len <= step && t.count > pieceTiles {
+			if p.cached && s.Len <= step && t.count > pieceTiles {
 				p.split(t)
 			} else {
 				p.queries = append(p.queries, t)
@@ -242,13 +252,13 @@ func (p *attentionPlan) place(be *Backend) {
 	p.atKeys = appendAligned(&p.raw, p.keys)
 	p.atSeen = appendAligned(&p.raw, p.seen)
 	p.atSeers = appendAligned(&p.raw, p.seers)
-	p.atPl = appendAligned(&p.raw, p.places)
+	p.atPlaces = appendAligned(&p.raw, p.places)
 	if len(p.raw) == 0 {
 		return
 	}
 	be.grow(&p.mem, int64(len(p.raw)))
 	be.upload(p.mem.at, p.raw)
-	for _, at := range []*driver.Ptr{&p.atQueries, &p.atSplits, &p.atKeys, &p.atSeen, &p.atSeers, &p.atPl} {
+	for _, at := range []*driver.Ptr{&p.atQueries, &p.atSplits, &p.atKeys, &p.atSeen, &p.atSeers, &p.atPlaces} {
 		*at += p.mem.at
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,7 +160,7 @@ func TestAttentionDecode(t *testing.T) {
 		c.a.Scale = 0.5
 		t.Run(fmt.Sprint(c.compute, "/", c.a.HeadDim), func(t *testing.T) {
 			testAttention(t, be, longCache(c.a, c.n))
-			if got := be.attention.plans[1]; len(got.splits) == 0 {
+			if !slices.ContainsFunc(be.attention.plans[:], func(p attentionPlan) bool { return len(p.splits) > 0 }) {
 				t.Error("no keys were cut into pieces")
 			}
 		})
