@@ -1,7 +1,9 @@
 package cuda
 
 import (
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/biolora/biolora/internal/backend/cuda/emu"
 )
@@ -20,4 +22,10 @@ func emulatedDevice(t testing.TB) *emu.Device {
 func setOrder(t testing.TB, order uint64) {
 	t.Helper()
 	emulatedDevice(t).SetOrder(order)
+}
+
+// collectGarbage lets cleanups run too, which have a goroutine of their own.
+func collectGarbage() {
+	runtime.GC()
+	time.Sleep(time.Millisecond)
 }
