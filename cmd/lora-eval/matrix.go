@@ -45,16 +45,18 @@ func (study) Help() string {
     num_train_epochs: 3
     target_modules: all-linear
   tasks:
-    - {task: pubmedqa, rows: pubmedqa.jsonl, split: test}
-    - {task: falls.yaml, rows: [a.jsonl, b.jsonl], limit: 200}
-  eval: {batch_size: 8, beams: 1}
+    - {task: pubmedqa, rows: pubmedqa.jsonl, split: test}    # with rows of the split train, for the examples
+    - {task: falls.yaml, rows: [a.jsonl, b.jsonl], limit: 200, shots_from: c.jsonl}
+  eval: {batch_size: 8, beams: 1, shots: 1, shots_split: train}
   judge: {model: gpt-4o}           # of tasks with the metric judge; may be left out: then their next metric stands for it
 
 Paths are relative to the working directory. subsets: standard is all, QA, IE, GEN, their pairs, and all but one category, as far
 as the data has them; of several with the same rows, one. A count of rows is chosen by the seed. train has lora_r, lora_alpha, lora_dropout,
 use_rslora, target_modules, learning_rate, lr_scheduler_type, warmup_steps, warmup_ratio, weight_decay, max_grad_norm,
 per_device_train_batch_size, gradient_accumulation_steps, num_train_epochs, max_steps, max_seq_length, train_on_inputs, group_by_prefix,
-compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens and stop. judge has model, rubric, base_url,
+compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens, stop, shots (examples before each question;
+BioInstruct's authors show one) and shots_split, the split of the rows that examples are of; a task may have shots_from, files of such
+rows. judge has model, rubric, base_url,
 key_env, no_temperature, max_tokens, max_completion_tokens, concurrency, requests_per_minute, tokens_per_minute, timeout and attempts,
 which are what the flags --judge-... of lora-eval run are.
 

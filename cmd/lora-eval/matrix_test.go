@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/biolora/biolora/internal/cli"
+	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/filelock"
 	"github.com/biolora/biolora/internal/matrix"
 	"github.com/biolora/biolora/testdata/demo"
@@ -171,6 +173,43 @@ func TestMatrixInterrupted(t *testing.T) {
 		"matrix", "--grid", gridOf(t, 500), "--out", out)
 	if code != cli.Interrupted || !strings.Contains(stderr, "interrupted; 0 of 2 cells are done and stay. The training of demo/all/seed-1, at step ") ||
 		!strings.Contains(stderr, " of 500, begins anew when the same command is given again") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
+// Base and adapters are asked with examples of the rows that the grid names for them, which is said; scores with other
+// numbers of examples are not mixed.
+func TestMatrixShots(t *testing.T) {
+	grid := gridOf(t, 1)
+	text := string(contents(t, grid))
+	train := regexp.MustCompile(`data: \[(.*)\]`).FindStringSubmatch(text)[1]
+	shown := strings.NewReplacer("limit: 6}", "limit: 6, shots_from: "+train+"}", "batch_size: 2}", "batch_size: 2, shots: 1, shots_split: train}").Replace(text)
+	grid, out := write(t, "shown.yaml", shown), filepath.Join(t.TempDir(), "out")
+	table := must(t, "matrix", "--grid", grid, "--out", out)
+	if !strings.Contains(table, "answers-qa (QA): rougeL, 6 of 12 rows, seed 42, test, 1-shot;") {
+		t.Errorf("the table does not say that there was an example:\n%s", table)
+	}
+	for _, of := range []string{"bases/demo", "cells/demo/QA/seed-1"} {
+		var res eval.Results
+		if err := json.Unmarshal(contents(t, filepath.Join(out, of, "eval", "answers-ie", eval.ResultsFile)), &res); err != nil {
+			t.Fatal(err)
+		}
+		if x := res.Tasks[0]; x.Shots != 1 || len(x.ShotFiles) != 1 || filepath.Base(x.ShotFiles[0].Path) != "train.jsonl" {
+			t.Errorf("%s: %d examples of %v", of, x.Shots, x.ShotFiles)
+		}
+	}
+	cell := filepath.Join(out, "cells", "demo", "all", "seed-1", "cell.json")
+	before := contents(t, cell)
+	if must(t, "matrix", "--grid", grid, "--out", out); !bytes.Equal(contents(t, cell), before) {
+		t.Error("the same grid did a cell again")
+	}
+	two := write(t, "two.yaml", strings.Replace(shown, "shots: 1", "shots: 2", 1))
+	code, _, stderr := execute("matrix", "--grid", two, "--out", out)
+	if code != cli.Failed || !strings.Contains(stderr, "tasks[0].shots was 1, is 2") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+	code, _, stderr = execute("matrix", "--grid", write(t, "none.yaml", strings.Replace(shown, "shots_from: "+train, "shots_from: absent.jsonl", 1)), "--out", out)
+	if code != cli.Failed || !strings.Contains(stderr, "task answers-qa: shots_from: ") || !strings.Contains(stderr, "absent.jsonl") {
 		t.Errorf("exit status %d: %s", code, stderr)
 	}
 }

@@ -203,7 +203,7 @@ func (o *Options) Check() error {
 	wrong(o.Limit < 0, "limit %d: want 0 for all rows, or a number of them", o.Limit)
 	wrong(slices.Contains(o.Stop, ""), "an empty stop string ends every answer")
 	wrong(o.MaxNewTokens < 0, "%d new tokens", o.MaxNewTokens)
-	wrong(o.Shots < -1 || o.Shots > 64, "%d examples: want 0 to 64", o.Shots)
+	wrong(o.Shots < -1 || o.Shots > medtuned.MaxShots, "%d examples: want 0 to %d", o.Shots, medtuned.MaxShots)
 	wrong(o.Beams < 1 || o.Beams > 64, "%d beams: want 1 to 64", o.Beams)
 	wrong(o.Beams > 1 && o.Temperature > 0, "%d beams at temperature %v: beams do not sample", o.Beams, o.Temperature)
 	wrong(!(o.Temperature >= 0) || o.TopK < 0 || !(o.TopP >= 0 && o.TopP <= 1), "temperature %v, top-k %d, top-p %v: want numbers from 0, top-p up to 1",

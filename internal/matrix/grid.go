@@ -127,6 +127,8 @@ type Task struct {
 	Split string `yaml:"split" json:"split,omitempty"`
 	Where string `yaml:"where" json:"where,omitempty"`
 	Limit int    `yaml:"limit" json:"limit,omitempty"` // of rows, chosen as eval.Options.Limit says; 0: all
+	// ShotsFrom are files of rows to take examples from; none: the task's own rows of the split Eval.ShotsSplit.
+	ShotsFrom List `yaml:"shots_from" json:"shots_from,omitempty"`
 }
 
 // Eval are the settings of answers.
@@ -135,6 +137,8 @@ type Eval struct {
 	Beams        int      `yaml:"beams" json:"beams"`
 	MaxNewTokens int      `yaml:"max_new_tokens" json:"max_new_tokens"` // 0: each task's
 	Stop         []string `yaml:"stop" json:"stop,omitempty"`
+	Shots        *int     `yaml:"shots" json:"shots,omitempty"`             // examples before each question; nil: each task's
+	ShotsSplit   string   `yaml:"shots_split" json:"shots_split,omitempty"` // of the rows to take examples from; empty: each task's
 }
 
 // Judge is a chat model behind an endpoint. What does not change a mark is in no file of results.
@@ -248,6 +252,11 @@ func (g *Grid) Check() error {
 	wrong(g.Eval.Beams < 1 || g.Eval.Beams > 64, "eval: beams %d: want 1 to 64", g.Eval.Beams)
 	wrong(g.Eval.MaxNewTokens < 0, "eval: max_new_tokens %d", g.Eval.MaxNewTokens)
 	wrong(slices.Contains(g.Eval.Stop, ""), "eval: an empty stop string ends every answer")
+	if n := g.Eval.Shots; n != nil {
+		wrong(*n < 0 || *n > medtuned.MaxShots, "eval: shots %d: want 0 to %d", *n, medtuned.MaxShots)
+	}
+	split := g.Eval.ShotsSplit
+	wrong(split != "" && !slices.Contains(medtuned.Splits, split), "eval: shots_split %q is none of %q", split, medtuned.Splits)
 	wrong(g.Judge != nil && g.Judge.Model == "", "judge: which model? want its name at the endpoint")
 	if err := g.Train.check(); err != nil {
 		errs = append(errs, fmt.Errorf("train: %w", err))

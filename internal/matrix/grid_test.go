@@ -16,7 +16,8 @@ subsets:
 seeds: [1, 2]
 train: {learning_rate: 1e-3, target_modules: all-linear}
 tasks:
-  - {task: gad, rows: [a.jsonl, b.jsonl], split: test}
+  - {task: gad, rows: [a.jsonl, b.jsonl], split: test, shots_from: c.jsonl}
+eval: {shots: 1, shots_split: train}
 `
 
 func TestParse(t *testing.T) {
@@ -28,7 +29,8 @@ func TestParse(t *testing.T) {
 	if g.Train.LearningRate != 1e-3 || g.Train.LoraR != d.Train.LoraR || g.Train.MaxGradNorm != d.Train.MaxGradNorm || g.Eval.BatchSize != d.Eval.BatchSize {
 		t.Errorf("what is not said is not the default: %+v", g.Train)
 	}
-	if g.Bases[0].Template != "alpaca" || !slices.Equal(g.Data, List{"rows.jsonl"}) || len(g.Tasks[0].Rows) != 2 || g.Subsets.List[1].Count != 3 {
+	if g.Bases[0].Template != "alpaca" || !slices.Equal(g.Data, List{"rows.jsonl"}) || len(g.Tasks[0].Rows) != 2 || g.Subsets.List[1].Count != 3 ||
+		!slices.Equal(g.Tasks[0].ShotsFrom, List{"c.jsonl"}) || *g.Eval.Shots != 1 || g.Eval.ShotsSplit != "train" {
 		t.Errorf("%+v", g)
 	}
 	if c := g.Train.lora(7); c.TargetModules.String() != "all-linear" || c.Seed != 7 {
@@ -59,6 +61,9 @@ func TestWrongGrids(t *testing.T) {
 		{"split: test", "split: all", `split "all"`},
 		{"data: rows.jsonl", "data: &x rows.jsonl", "grid.yaml:4: an anchor"},
 		{"task: gad", "task: ''", "which task?"},
+		{"shots: 1", "shots: -1", "shots -1: want 0 to 64"},
+		{"shots: 1", "shots: 65", "shots 65: want 0 to 64"},
+		{"shots_split: train", "shots_split: tran", `shots_split "tran"`},
 	} {
 		text := strings.Replace(good, c.old, c.new, 1)
 		if text == good {

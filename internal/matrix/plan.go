@@ -70,7 +70,8 @@ type task struct {
 	Task
 	source eval.Source
 	where  mix.Where
-	files  []File
+	files  []File // of rows
+	shots  []File // of rows to take examples from
 }
 
 func (t *task) wantsJudge() bool { return slices.Contains(t.source.Task.Metrics, eval.MarkMetric) }
@@ -152,16 +153,27 @@ func (p *Plan) readTasks() error {
 		names[name] = true
 		x := task{Task: t, source: source}
 		x.where, _ = mix.ParseWhere(t.Where) // Check has read it
-		for _, file := range t.Rows {
-			sum, err := fingerprint.File(file)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("task %s: %w", name, err))
-			}
-			x.files = append(x.files, File{Path: file, SHA256: sum})
+		x.source.ShotFiles = t.ShotsFrom
+		if x.files, err = sums(t.Rows); err != nil {
+			errs = append(errs, fmt.Errorf("task %s: %w", name, err))
+		}
+		if x.shots, err = sums(t.ShotsFrom); err != nil {
+			errs = append(errs, fmt.Errorf("task %s: shots_from: %w", name, err))
 		}
 		p.tasks = append(p.tasks, x)
 	}
 	return errors.Join(errs...)
+}
+
+// sums are files with their fingerprints.
+func sums(names []string) (files []File, err error) {
+	var errs []error
+	for _, name := range names {
+		sum, err := fingerprint.File(name)
+		errs = append(errs, err)
+		files = append(files, File{Path: name, SHA256: sum})
+	}
+	return files, errors.Join(errs...)
 }
 
 // readData counts the rows of every subset.

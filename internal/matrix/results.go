@@ -64,6 +64,7 @@ type Score struct {
 	N        int         `json:"n"`
 	Invalid  int         `json:"invalid"`
 	Unjudged int         `json:"unjudged,omitempty"` // of a judge's marks: answers without one, which are not in Value
+	Shots    int         `json:"shots,omitempty"`    // examples before each question
 	// Sample says of how many rows the N were chosen; nil: they are all.
 	Sample *eval.Sample `json:"sample,omitempty"`
 }
@@ -126,7 +127,7 @@ func score(res *eval.Results) Score {
 	t := &res.Tasks[0]
 	s := &t.Scores[0]
 	m, _ := s.Metric(t.Main)
-	found := Score{t.Name, t.Category, t.Split, t.Main, m.Value, m.Low, m.High, s.N, s.Invalid, 0, t.Sample}
+	found := Score{t.Name, t.Category, t.Split, t.Main, m.Value, m.Low, m.High, s.N, s.Invalid, 0, t.Shots, t.Sample}
 	if t.Main == eval.MarkMetric {
 		found.Unjudged = s.Marks.Unjudged
 	}
@@ -192,7 +193,11 @@ func columns(scores []Score) (list []Column) {
 // Asked says of each task which rows it has and how they are scored: what a figure is of.
 func (res *Results) Asked() (list []string) {
 	for _, s := range res.Bases[0].Scores {
-		list = append(list, fmt.Sprintf("%s (%s): %s, %s, %s", s.Task, s.Category, s.Metric, s.Sample.Text(s.N), s.splitText()))
+		text := fmt.Sprintf("%s (%s): %s, %s, %s", s.Task, s.Category, s.Metric, s.Sample.Text(s.N), s.splitText())
+		if s.Shots > 0 {
+			text += fmt.Sprintf(", %d-shot", s.Shots)
+		}
+		list = append(list, text)
 	}
 	return list
 }

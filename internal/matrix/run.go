@@ -225,6 +225,9 @@ func (r *runner) fingerprint(s settings) (string, error) {
 		for _, f := range t.files {
 			parts = append(parts, f.SHA256)
 		}
+		for _, f := range t.shots {
+			parts = append(parts, "shots "+f.SHA256)
+		}
 	}
 	text, err := json.Marshal(parts)
 	return fingerprint.Texts(string(text)), err
@@ -475,6 +478,10 @@ func (r *runner) ask(ctx context.Context, b *Base, name, dir, adapter string) (s
 		o.Split, o.Where, o.Limit = t.Split, t.where, t.Limit
 		o.ChatTemplate, o.SystemPrompt = b.ChatTemplate, b.SystemPrompt
 		o.BatchSize, o.Beams, o.MaxNewTokens, o.Stop = r.Grid.Eval.BatchSize, r.Grid.Eval.Beams, r.Grid.Eval.MaxNewTokens, r.Grid.Eval.Stop
+		if n := r.Grid.Eval.Shots; n != nil {
+			o.Shots = *n
+		}
+		o.ShotsSplit = r.Grid.Eval.ShotsSplit
 		o.Perplexity = false
 		o.Model = r.modelOptions()
 		o.Model.Progress = r.Converting

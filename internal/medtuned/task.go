@@ -68,7 +68,7 @@ var (
 
 const (
 	maxNewTokens = 1 << 16 // of an answer that a task may ask for
-	maxShots     = 64
+	MaxShots     = 64
 )
 
 //go:embed tasks/*.yaml
@@ -224,8 +224,8 @@ func (t *Task) Check() error {
 	if t.MaxNewTokens < 1 || t.MaxNewTokens > maxNewTokens {
 		errs = append(errs, fmt.Errorf("max_new_tokens: %d is not from 1 to %d", t.MaxNewTokens, maxNewTokens))
 	}
-	if t.Shots < 0 || t.Shots > maxShots {
-		errs = append(errs, fmt.Errorf("shots: %d is not from 0 to %d", t.Shots, maxShots))
+	if t.Shots < 0 || t.Shots > MaxShots {
+		errs = append(errs, fmt.Errorf("shots: %d is not from 0 to %d", t.Shots, MaxShots))
 	}
 	if t.ShotsSplit != "" {
 		one("shots_split", t.ShotsSplit, Splits)
