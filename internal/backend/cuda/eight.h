@@ -42,3 +42,23 @@ DEVICE void store8(void *at, const float v[8], bool half, i32 left) {
 // Element i of a matrix in bf16 or f32.
 DEVICE const void *element(const void *at, bool half, i64 i) { return (const char *)at + (half ? 2 * i : 4 * i); }
 DEVICE void *element(void *at, bool half, i64 i) { return (char *)at + (half ? 2 * i : 4 * i); }
+
+// What is done with a product: d = alpha * product + beta * c, each bf16 or f32. With beta 0 c is not read.
+struct Output {
+	void *d;
+	const void *c;
+	i32 ldd, ldc;
+	bool half;
+	float alpha, beta;
+};
+
+DEVICE void put8(const Output &o, i64 row, i32 col, i32 left, float v[8]) {
+	float c[8];
+	if (o.beta != 0) load8(c, element(o.c, o.half, row * o.ldc + col), o.half, left);
+	UNROLL
+	for (i32 e = 0; e < 8; e++) {
+		v[e] *= o.alpha;
+		if (o.beta != 0) v[e] = fma(o.beta, c[e], v[e]);
+	}
+	store8(element(o.d, o.half, row * o.ldd + col), v, o.half, left);
+}

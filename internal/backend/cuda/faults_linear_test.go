@@ -29,8 +29,10 @@ var productFaults = []fault{
 
 var linearFaults = []fault{
 	{"dequantise.cu", "convert", "a.from_kind == WEIGHT_F32 ? 4 * at : 2 * at", "4 * at", "TestWeightValues"},
-	{"dequantise.cu", "dequantise_nf4", "block * 64 + 32 + 8 * part", "block * 64 + 32 + 4 * part", "TestWeightValues"},
+	{"dequantise.cu", "dequantise_nf4", "codes >> (8 * k + 4) & 15", "codes >> 8 * k & 15", "TestWeightValues"},
 	{"dequantise.cu", "dequantise_int8", "words[2 + k / 4]", "words[k / 4]", "TestWeightValues"},
+	{"dequantise.cu", "product_nf4", "col + j * second", "col", "TestLinears/f32"},
+	{"dequantise.cu", "product_int8", "1 + second, v", "1, v", "TestLinears/bf16"},
 	{"linear.cu", "linear_start", "v[e] += w[e]", "v[e] = w[e]", "TestOracle/f32/linear/add"},
 	{"linear.cu", "drop", "col / 4 + g,", "col / 4,", "TestDrop"},
 	{"linear.cu", "linear_branches_f32", "n0 / 4 + THREAD % 16,", "THREAD % 16,", "TestLinears/f32"},

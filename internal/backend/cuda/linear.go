@@ -5,6 +5,7 @@ import (
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cuda/driver"
+	"github.com/biolora/biolora/internal/quant"
 )
 
 // linears is what operations on linears work in.
@@ -180,8 +181,55 @@ func (be *Backend) forward(y, add, x *Buffer, ls []*backend.Linear, col int, low
 		rank += l.R()
 		outs += l.Out
 	}
+	if be.byCodes(x, ls) {
+		be.codes(y, x, ls, col, before)
+		return
+	}
 	// [T, In] x [In, Outs] -> [T, Outs]
 	be.product(x.rows, outs, x.cols, 1, x.operand(), be.matrix(ls).transposed(), beta(before), before, part(y, col))
+}
+
+// codesRows is how many rows a product reads codes for; with more it pays to widen the weights.
+const codesRows = 8
+
+// byCodes reports whether x is so few rows, of whole blocks, that the weights of ls are multiplied as codes.
+func (be *Backend) byCodes(x *Buffer, ls []*backend.Linear) bool {
+	for _, l := range ls {
+		if l.Train != nil || l.Weight.(*weight).kind < weightNF4 {
+			return false
+		}
+	}
+	return x.rows <= codesRows && x.cols%quant.Block == 0 && x.half == be.half
+}
+
+var (
+	productNF4Kernel  = declareTyped("product_nf4")
+	productInt8Kernel = declareTyped("product_int8")
+)
+
+type codesArgs struct {
+	w                         weightArgs
+	x, c, y                   driver.Ptr
+	rows, ldX, ldC, ldY, half int32
+	beta                      float32
+}
+
+// codes writes columns col... of y: before, and x times the weights of ls, which are codes.
+func (be *Backend) codes(y, x *Buffer, ls []*backend.Linear, col int, before result) {
+	for _, l := range ls {
+		w := l.Weight.(*weight)
+		k := productNF4Kernel
+		if w.kind == weightInt8 {
+			k = productInt8Kernel
+		}
+		// [T, In] x [In, Out] -> [T, Out]; 8 warps with 2 columns each
+		launch(be, k.of(x.half), grid(blocks(w.rows, 16), 256, 0), codesArgs{be.weightArgs(w), x.at(0), before.at, y.at(col),
+			int32(x.rows), int32(x.ld), int32(before.ld), int32(y.ld), flag(y.half), beta(before)})
+		if before.at != 0 {
+			before.at += driver.Ptr(int64(l.Out) * elementBytes(before.half))
+		}
+		col += l.Out
+	}
 }
 
 // beta is 1 where there is something to add to.

@@ -39,6 +39,9 @@ func linearEntries() []backendtest.Entry {
 		e("six/plain", backendtest.LinearProgram(5, false, several(40, 16, 0, 8, 1, 2, 3, 16, 5)...)),
 		e("wide", backendtest.LinearProgram(65, true, several(64, 70, 0.2, 256)...)),
 		e("one row", backendtest.LinearProgram(1, false, several(64, 48, 0.2, 8, 8)...)),
+		e("codes", backendtest.LinearProgram(1, false, spec{In: 128, Out: 33, Quant: quant.NF4}, spec{In: 128, Out: 7, R: 3, Quant: quant.NF4})),
+		e("codes/8", backendtest.LinearProgram(8, true, spec{In: 1088, Out: 33, Quant: quant.NF4}, spec{In: 1088, Out: 20, Quant: quant.Int8})),
+		e("codes/5", backendtest.LinearProgram(5, false, spec{In: 576, Out: 40, Quant: quant.Int8}, spec{In: 576, Out: 3, R: 2, Quant: quant.NF4})),
 		e("gate up", backendtest.GateUpProgram(66, spec{In: 64, Out: 72, R: 8, Dropout: 0.2}, spec{In: 64, Out: 72, R: 8, Dropout: 0.2})),
 		e("gate up/int8", backendtest.GateUpProgram(8, spec{In: 64, Out: 64, Quant: quant.Int8}, spec{In: 64, Out: 64, R: 4, Quant: quant.Int8})),
 	}
@@ -74,7 +77,8 @@ func TestJoinedProducts(t *testing.T) {
 		{several(64, 32, 0, 0, 0, 0), 2},
 		{several(64, 33, 0, 0, 0, 0), 6},             // not whole multiples of 256 bytes
 		{several(64, 32, 0, 8, 0, 8), 2 + 2*2 + 2*3}, // h and B; dB, dh, dA
-		{[]spec{{In: 64, Out: 32, Quant: quant.NF4}, {In: 64, Out: 20, Quant: quant.NF4}}, 2},
+		{[]spec{{In: 40, Out: 32, Quant: quant.NF4}, {In: 40, Out: 20, Quant: quant.NF4}}, 2},
+		{[]spec{{In: 64, Out: 32, Quant: quant.NF4}, {In: 64, Out: 20, Quant: quant.NF4}}, 1}, // by codes, forward
 		{[]spec{{In: 64, Out: 32, Train: true}, {In: 64, Out: 32}}, 5},
 	} {
 		before := device.Calls("cublasLtMatmul")

@@ -105,26 +105,6 @@ DEVICE void tile_product(float acc[S::MI][S::NI][4], char *shared, const bf16 *a
 	}
 }
 
-// What is done with a product: d = alpha * product + beta * c, each bf16 or f32. With beta 0 c is not read.
-struct Output {
-	void *d;
-	const void *c;
-	i32 ldd, ldc;
-	bool half;
-	float alpha, beta;
-};
-
-DEVICE void put8(const Output &o, i64 row, i32 col, i32 left, float v[8]) {
-	float c[8];
-	if (o.beta != 0) load8(c, element(o.c, o.half, row * o.ldc + col), o.half, left);
-	UNROLL
-	for (i32 e = 0; e < 8; e++) {
-		v[e] *= o.alpha;
-		if (o.beta != 0) v[e] = fma(o.beta, c[e], v[e]);
-	}
-	store8(element(o.d, o.half, row * o.ldd + col), v, o.half, left);
-}
-
 // Writes the tile at (m0, n0) of [m, n]: through shared memory, so that neighbours write 16 bytes each of a row.
 template <class S> DEVICE void tile_store(const float acc[S::MI][S::NI][4], char *shared, i32 m0, i32 m, i32 n0, i32 n, const Output &o) {
 	const i32 ld = S::BN + 8; // 8 banks from a row to the next
