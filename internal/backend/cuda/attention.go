@@ -236,7 +236,9 @@ func (be *Backend) attend(k kernel, n int, shared int, args attentionArgs) {
 		if most := be.ctx.Device().SharedMax; shared > most {
 			panic(fmt.Sprintf("cuda: %s needs %d bytes of shared memory, the device has %d for a block", kernelNames[k], shared, most))
 		}
-		check(be.ctx.AllowShared(be.kernels[k], shared))
+		f, err := be.function(k)
+		check(err)
+		check(be.ctx.AllowShared(f, shared))
 		s.shared[k] = uint32(shared)
 	}
 	launch(be, k, grid(n, 128, uint32(shared)), args)

@@ -40,7 +40,8 @@ type Backend struct {
 	stream  driver.Stream // of everything that computes
 	half    bool          // compute bf16
 	name    string
-	kernels []driver.Function
+	files   []string          // of each kernel
+	kernels []driver.Function // those whose modules are loaded
 	modules []driver.Module
 	args    [512]byte // of the launch that is made; on the heap, so that it does not move
 
@@ -176,8 +177,12 @@ func launch[T any](be *Backend, k kernel, l driver.Launch, args T) {
 	if size > uintptr(len(be.args)) {
 		panic(fmt.Sprintf("cuda: %d bytes of arguments for %s", size, kernelNames[k]))
 	}
+	f, err := be.function(k)
+	if err != nil {
+		panic(fmt.Errorf("cuda: %w", err))
+	}
 	*(*T)(unsafe.Pointer(&be.args)) = args
-	if err := be.ctx.Launch(be.kernels[k], l, be.stream, unsafe.Pointer(&be.args), size); err != nil {
+	if err := be.ctx.Launch(f, l, be.stream, unsafe.Pointer(&be.args), size); err != nil {
 		panic(fmt.Errorf("cuda: kernel %s: %w", kernelNames[k], err))
 	}
 }

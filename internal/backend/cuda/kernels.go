@@ -1,9 +1,10 @@
 package cuda
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
-	"strings"
+	"sync"
 
 	"github.com/biolora/biolora/internal/backend/cuda/driver"
 )
@@ -38,38 +39,67 @@ func (t typed) of(half bool) kernel {
 	return t.f32
 }
 
-// load compiles the modules for the card and finds the kernels. The driver keeps what it compiled for the next time.
-func (be *Backend) load() error {
+// kernelFiles are the embedded modules, by the kernels in them: each kernel's file, in the order of kernelNames.
+var kernelFiles = sync.OnceValues(func() ([]string, error) {
+	entries, err := modules.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	home := map[string]string{}
+	for _, e := range entries {
+		ptx, err := modules.ReadFile(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range bytes.Split(ptx, []byte(".entry "))[1:] {
+			name, _, _ := bytes.Cut(part, []byte("("))
+			home[string(name)] = e.Name()
+		}
+	}
+	files := make([]string, len(kernelNames))
+	for k, name := range kernelNames {
+		if files[k] = home[name]; files[k] == "" {
+			return nil, fmt.Errorf("no module has kernel %s", name)
+		}
+	}
+	return files, nil
+})
+
+// load compiles a first module for the card, which tells whether it can. The others are compiled when a kernel of theirs
+// is needed first: all take seconds, and a run needs half of them. The driver keeps what it compiled for the next time.
+func (be *Backend) load() (err error) {
+	if be.files, err = kernelFiles(); err != nil {
+		return err
+	}
 	be.kernels = make([]driver.Function, len(kernelNames))
-	files, err := modules.ReadDir(".")
+	_, err = be.function(rmsNormKernel)
+	return err
+}
+
+// function is kernel k on the card.
+func (be *Backend) function(k kernel) (driver.Function, error) {
+	if f := be.kernels[k]; f != 0 {
+		return f, nil
+	}
+	if err := be.loadModule(be.files[k]); err != nil {
+		return 0, fmt.Errorf("%s: %w", be.files[k], err)
+	}
+	return be.kernels[k], nil
+}
+
+// loadModule compiles an embedded file and finds its kernels.
+func (be *Backend) loadModule(file string) error {
+	ptx, err := modules.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		ptx, err := modules.ReadFile(f.Name())
-		if err != nil {
-			return err
-		}
-		if err := be.loadModule(ptx); err != nil {
-			return fmt.Errorf("%s: %w", f.Name(), err)
-		}
-	}
-	for k, f := range be.kernels {
-		if f == 0 {
-			return fmt.Errorf("no module has kernel %s", kernelNames[k])
-		}
-	}
-	return nil
-}
-
-func (be *Backend) loadModule(ptx []byte) error {
 	m, err := be.ctx.Load(ptx)
 	if err != nil {
 		return err
 	}
 	be.modules = append(be.modules, m)
 	for k, name := range kernelNames {
-		if !strings.Contains(string(ptx), ".entry "+name+"(") {
+		if be.files[k] != file {
 			continue
 		}
 		if be.kernels[k], err = be.ctx.Function(m, name); err != nil {
