@@ -19,6 +19,7 @@ var productFaults = []fault{
 	{"product.cu", "product_sum", "sum[e] += v[e]", "sum[e] = v[e]", "TestProductSlices"},
 	{"product.cu", "product_row", "k < a.k; k += 256", "k + 256 < a.k; k += 256", "TestProduct"},
 	{"product.cu", "product_rows", "put8(o, r, col, 1 + second, v)", "put8(o, r, col, 2, v)", "TestProduct"},
+	inTile("product_large", "SYNC(); // this step's panels are there", "// this step's panels are there", "TestProductOrders"),
 	inTile("product_large", "copy_async_wait<TILE_STAGES - 2>()", "copy_async_wait<TILE_STAGES - 1>()", "TestProduct"),
 	inTile("product_large", "left >= 8 && aligned", "left >= 8", "TestProduct"),
 	inTile("product_flat", "if (e < left) w[e / 2]", "w[e / 2]", "TestProduct"),
