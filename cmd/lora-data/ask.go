@@ -4,19 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/biolora/biolora/internal/ask"
 	"github.com/biolora/biolora/internal/bioinstruct"
 	"github.com/biolora/biolora/internal/cli"
-	"github.com/biolora/biolora/internal/report"
 	"github.com/biolora/biolora/internal/visible"
 )
 
@@ -142,60 +138,4 @@ func failed(s *cli.Streams, journal string, err error) error {
 		fmt.Fprintf(s.Err, "lora-data: %s has what was answered so far; the same command goes on from there\n", journal)
 	}
 	return err
-}
-
-// bar shows how far a command is: drawn over its line on a terminal and, where the end is known, a line now and then
-// elsewhere.
-type bar struct {
-	*progressbar.ProgressBar // nil: no terminal
-
-	w           io.Writer
-	up          int
-	what        string
-	start, last time.Time
-}
-
-// every is how often a line is written that cannot be drawn over.
-const every = 20 * time.Second
-
-// newBar returns a bar that goes up to a number, or counts where that is -1.
-func newBar(w io.Writer, up int, what string) *bar {
-	b := &bar{w: w, up: up, what: what, start: time.Now(), last: time.Now()}
-	if !report.StyleOf(w).Terminal {
-		return b
-	}
-	b.ProgressBar = progressbar.NewOptions(up,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription(what),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionUseANSICodes(true),
-	)
-	return b
-}
-
-// set shows a number. What a terminal does not take is no reason to stop.
-func (b *bar) set(n int) {
-	if b.ProgressBar != nil {
-		_ = b.Set(n)
-		return
-	}
-	now := time.Now()
-	if b.up < 0 || n == 0 || now.Sub(b.last) < every {
-		return
-	}
-	b.last = now
-	rate := float64(n) / now.Sub(b.start).Seconds()
-	left := time.Duration(float64(b.up-n) / rate * float64(time.Second)).Round(time.Second)
-	fmt.Fprintf(b.w, "%d of %d %s  %.2f/s  left %s\n", n, b.up, b.what, rate, left)
-}
-
-// end takes the bar away.
-func (b *bar) end() {
-	if b.ProgressBar != nil {
-		_ = b.Clear()
-	}
 }

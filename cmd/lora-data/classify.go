@@ -124,7 +124,7 @@ func (c *classify) ask(ctx context.Context, s *cli.Streams, all []rows.Row) (*bi
 		return nil, err
 	}
 	o := bioinstruct.Options{Ask: c.options()}
-	b := newBar(s.Err, -1, "answers")
+	b := newBar(s.Err, (asked(l, all)+l.Batch-1)/l.Batch, "answers") // and a few more, to rows that these leave out
 	o.Ask.Progress = func(t ask.Totals) { b.set(answers(t)) }
 	got, err := bioinstruct.Classify(ctx, c.Journal, m, l, all, o)
 	b.end()

@@ -76,7 +76,14 @@ func (c *convert) Run(ctx context.Context, s *cli.Streams) error {
 	skipped := map[string]int{}
 	o.Skipped = func(_ rows.Place, why string) { skipped[why]++ }
 	bad := &rows.Bad{Limit: c.MaxBad}
+	var b *bar
+	if c.Out != "" { // and nothing is drawn among rows
+		ctx, b = reading(ctx, s.Err, c.Files)
+	}
 	n, err := c.write(s, some(bad.LeaveOut(conv.Convert(ctx, c.Files, o))))
+	if b != nil {
+		b.end()
+	}
 	if err != nil {
 		if errors.Is(err, errNoRows) {
 			tellLeftOut(s.Err, bad, skipped)

@@ -84,10 +84,13 @@ func read(t *testing.T, path string) string {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"--help", "tokenize --help", "preview --help"} {
-		code, stdout, stderr := execute(strings.NewReader(""), strings.Fields(args)...)
+	for _, command := range []string{"", "generate", "classify", "stats", "convert", "mix", "preview", "tokenize"} {
+		code, stdout, stderr := execute(strings.NewReader(""), append(strings.Fields(command), "--help")...)
 		if code != cli.Done || !strings.Contains(stdout, "lora-data") || stderr != "" {
-			t.Errorf("%s: %d, %q, %q", args, code, stdout, stderr)
+			t.Errorf("%s: %d, %q, %q", command, code, stdout, stderr)
+		}
+		if command != "" && (!strings.Contains(stdout, "\nExamples:\n") || !strings.Contains(stdout, "\n    lora-data "+command+" ") && command != "tokenize") {
+			t.Errorf("%s: the help has no examples:\n%s", command, stdout)
 		}
 	}
 }

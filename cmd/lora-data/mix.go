@@ -107,7 +107,9 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	if c.Seed != nil {
 		recipe.Seed = *c.Seed
 	}
-	all, parts, err := mix.Mix(ctx, recipe, mix.Options{Files: sources, MaxBad: c.MaxBad})
+	under, b := reading(ctx, s.Err, filesOf(recipe, sources))
+	all, parts, err := mix.Mix(under, recipe, mix.Options{Files: sources, MaxBad: c.MaxBad})
+	b.end()
 	if err != nil {
 		return err
 	}
@@ -134,14 +136,7 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 
 // apart refuses outputs that would replace what is read, or one another.
 func (c *mixing) apart(r *mix.Recipe, sources map[string][]string, sets []mix.TestSet) error {
-	inputs := []string{c.Recipe}
-	for _, s := range r.Sources {
-		if named := sources[s.Name]; len(named) > 0 {
-			inputs = append(inputs, named...)
-		} else {
-			inputs = append(inputs, s.Files...)
-		}
-	}
+	inputs := append([]string{c.Recipe}, filesOf(r, sources)...)
 	for _, s := range sets {
 		inputs = append(inputs, s.Files...)
 	}
@@ -155,6 +150,18 @@ func (c *mixing) apart(r *mix.Recipe, sources map[string][]string, sets []mix.Te
 		return cli.Usagef("--out and --report are both %s", c.Out)
 	}
 	return replaces("--report", c.Report, append(inputs, c.Out))
+}
+
+// filesOf are the files of a recipe's sources: those that are named, or its own.
+func filesOf(r *mix.Recipe, named map[string][]string) (files []string) {
+	for _, s := range r.Sources {
+		if these := named[s.Name]; len(these) > 0 {
+			files = append(files, these...)
+		} else {
+			files = append(files, s.Files...)
+		}
+	}
+	return files
 }
 
 // replaces refuses an output that is one of the files that are read, under whatever name.

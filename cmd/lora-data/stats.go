@@ -60,10 +60,7 @@ func (c *stats) Run(ctx context.Context, s *cli.Streams) (err error) {
 		}
 		o.Tokens = func(text string) int { return len(tok.Encode(text)) }
 	}
-	b := newBar(s.Err, -1, "rows")
-	o.Progress = b.set
 	got, err := bioinstruct.Measure(allRows(ctx, s, c.Data, c.MaxBad), o)
-	b.end()
 	if err != nil {
 		return err
 	}
@@ -78,8 +75,10 @@ func (c *stats) Run(ctx context.Context, s *cli.Streams) (err error) {
 	return got.WriteText(s.Out)
 }
 
-// allRows reads files one after another. Bad rows are left out, as far as they may, and told at the end.
+// allRows reads files one after another, and shows how far that is. Bad rows are left out, as far as they may, and told at
+// the end.
 func allRows(ctx context.Context, s *cli.Streams, files []string, maxBad int) iter.Seq2[rows.Row, error] {
+	ctx, b := reading(ctx, s.Err, files)
 	bad := &rows.Bad{Limit: maxBad}
 	chained := func(yield func(rows.Row, error) bool) {
 		for _, file := range files {
@@ -91,11 +90,13 @@ func allRows(ctx context.Context, s *cli.Streams, files []string, maxBad int) it
 		}
 	}
 	return func(yield func(rows.Row, error) bool) {
+		defer b.end() // however the reading ends
 		for r, err := range bad.LeaveOut(chained) {
 			if !yield(r, err) || err != nil {
 				return
 			}
 		}
+		b.end()
 		for _, err := range bad.First {
 			fmt.Fprintln(s.Err, "lora-data: left out:", err)
 		}

@@ -103,8 +103,6 @@ type MeasureOptions struct {
 	Seeds   []Seed
 	Tokens  func(text string) int // counts a text's tokens; nil: they are not counted
 	Workers int                   // 0: 1
-	// Progress is told how many rows were measured. It may be nil.
-	Progress func(rows int)
 }
 
 // Measure reads rows to their end. An error of the sequence is returned as it is.
@@ -127,9 +125,6 @@ func Measure(seq iter.Seq2[rows.Row, error], o MeasureOptions) (*Stats, error) {
 			return nil, err
 		}
 		m.add(&r)
-		if o.Progress != nil {
-			o.Progress(m.Rows)
-		}
 	}
 	m.Words.finish()
 	m.NearestSeed.finish()

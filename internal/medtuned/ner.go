@@ -71,7 +71,7 @@ func nerItems(typed bool) itemsFunc {
 					yield(item{}, err)
 					return
 				}
-				t := newTagger(file, f, typed)
+				t := newTagger(file, rows.Counted(ctx, f), typed)
 				if typed {
 					t.types = task.Labels
 				}

@@ -32,6 +32,9 @@ func byExtension(other itemsFunc, own map[string]fileFunc) itemsFunc {
 					if !read(ctx, file, task, skip, yield) {
 						return
 					}
+					if info, err := os.Stat(file); err == nil {
+						rows.Advance(ctx, info.Size())
+					}
 					continue
 				}
 				for it, err := range other(ctx, []string{file}, task, skip) {

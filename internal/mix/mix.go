@@ -34,8 +34,6 @@ type Options struct {
 	Files map[string][]string
 	// MaxBad is how many rows of a source may be bad; -1: any number.
 	MaxBad int
-	// Progress is told how many rows are read. It may be nil.
-	Progress func(rows int)
 }
 
 // Missing says which sources have no files.
@@ -63,10 +61,9 @@ func Mix(ctx context.Context, r *Recipe, o Options) ([]rows.Row, []Part, error) 
 	var all []chosen
 	var parts []Part
 	var errs []error
-	read := 0
 	for i, n := range r.Counts() {
 		s := &r.Sources[i]
-		part, taken, err := r.source(ctx, s, n, o, &read)
+		part, taken, err := r.source(ctx, s, n, o)
 		parts = append(parts, part)
 		all = append(all, taken...)
 		if ctx.Err() != nil {
@@ -111,7 +108,7 @@ func (r *Recipe) files(named map[string][]string) error {
 }
 
 // source reads one source and takes n of its rows; -1: all.
-func (r *Recipe) source(ctx context.Context, s *Source, n int, o Options, read *int) (part Part, taken []chosen, err error) {
+func (r *Recipe) source(ctx context.Context, s *Source, n int, o Options) (part Part, taken []chosen, err error) {
 	part.Source = s.Name
 	where, err := ParseWhere(s.Where)
 	if err != nil {
@@ -127,9 +124,6 @@ func (r *Recipe) source(ctx context.Context, s *Source, n int, o Options, read *
 		for row, err := range bad.LeaveOut(rows.Read(ctx, file)) {
 			if err != nil {
 				return part, nil, err
-			}
-			if *read++; o.Progress != nil {
-				o.Progress(*read)
 			}
 			place := part.Read
 			part.Read++

@@ -63,7 +63,7 @@ func Records(ctx context.Context, path string, shape Shape) iter.Seq2[Record, er
 			yield(Record{}, err)
 			return
 		}
-		next, err := open(path, f, info.Size(), shape)
+		next, err := open(path, Counted(ctx, f), info.Size(), shape)
 		if err != nil {
 			yield(Record{}, err)
 			return
