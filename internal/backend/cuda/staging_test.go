@@ -85,6 +85,15 @@ func TestUploadDoesNotWait(t *testing.T) {
 		t.Errorf("40 uploads of 100 KiB waited %d times", n)
 	}
 	be.wait()
+}
+
+func TestStagingAllocates(t *testing.T) {
+	be := emulated(t, "f32")
+	defer be.enter()()
+	var mem memory
+	be.grow(&mem, 1<<20)
+	src := make([]byte, 100<<10)
+	be.upload(mem.at, src)
 	if n := testing.AllocsPerRun(100, func() { be.upload(mem.at, src) }); n != 0 {
 		t.Errorf("%v allocations an upload", n)
 	}
