@@ -87,7 +87,8 @@ func testCUDAGoldens(t *testing.T, cases []*golden.Case) {
 }
 
 // TestCUDABackends: the emulated device against the oracle, over odd sizes and all kinds of training; the same bits with
-// all activations kept and with none.
+// all activations kept and with none. In bf16 each of a layer's ten roundings is off by up to 2^-9, in a random
+// direction: 2e-3 in the loss and 2e-2 in the gradients are measured after three layers, in f32 1e-7 and 9e-7.
 func TestCUDABackends(t *testing.T) {
 	for compute, tolerance := range map[string][2]float64{"f32": {1e-6, 5e-6}, "bf16": {3e-3, 3e-2}} {
 		for _, suffixes := range [][]string{{"q_proj", "v_proj"}, {"layers.1.self_attn.k_proj", "lm_head"}, allLinears} {
@@ -101,6 +102,7 @@ func TestCUDABackends(t *testing.T) {
 				m := onCUDA(t, oracle.Dir(), compute, model.Options{Activations: activations})
 				adapt(t, m, 0.1, suffixes...)
 				loss, g := grads(t, m, b)
+				t.Logf("%s %v: loss off by %.1e, gradients by %.1e", compute, suffixes, golden.Rel(loss, wantLoss), golden.RelNorm(g, want))
 				if golden.Rel(loss, wantLoss) > tolerance[0] || golden.RelNorm(g, want) > tolerance[1] {
 					t.Errorf("%s %v: loss %v, want %v; gradients are off by %.1e", compute, suffixes, loss, wantLoss, golden.RelNorm(g, want))
 				}
