@@ -44,20 +44,34 @@ func (r *run) checkJudge() error {
 	return nil
 }
 
-// judge has the answers judged whose tasks ask for it.
+// judge has the answers judged whose tasks ask for it. Where a system was not asked there is nothing to mark.
 func (r *run) judge(ctx context.Context) (err error) {
 	if r.Judge == nil {
 		return nil
 	}
+	r.verdicts = map[string]map[*set][]judge.Verdict{}
+	for _, system := range r.systems {
+		r.verdicts[system] = map[*set][]judge.Verdict{}
+	}
 	var items []judge.Item
+	var verdicts []*judge.Verdict // of the items
 	for _, x := range r.sets {
 		if !x.wantsJudge() {
 			continue
 		}
+		for _, system := range r.systems {
+			r.verdicts[system][x] = make([]judge.Verdict, len(x.rows))
+		}
 		for i, row := range x.rows {
 			for _, system := range r.systems {
+				a, v := r.answers[system][x][i], &r.verdicts[system][x][i]
+				if a.Finish == tooLong {
+					*v = judge.Verdict{Fault: notAsked, Requests: []int{}}
+					continue
+				}
 				items = append(items, judge.Item{Name: fmt.Sprintf("row %s of %s", row.key, x.Task.Name), Instruction: row.Instruction, Input: row.Input,
-					Reference: row.Output, Answer: strings.TrimSpace(r.answers[system][x][i].Answer)})
+					Reference: row.Output, Answer: strings.TrimSpace(a.Answer)})
+				verdicts = append(verdicts, v)
 			}
 		}
 	}
@@ -67,28 +81,10 @@ func (r *run) judge(ctx context.Context) (err error) {
 		}
 		return fmt.Errorf("judge: %w", err)
 	}
-	r.takeVerdicts()
+	for i, v := range r.judged.Verdicts {
+		*verdicts[i] = v
+	}
 	return nil
-}
-
-// takeVerdicts puts the verdicts to their answers.
-func (r *run) takeVerdicts() {
-	r.verdicts = map[string]map[*set][]judge.Verdict{}
-	for _, system := range r.systems {
-		r.verdicts[system] = map[*set][]judge.Verdict{}
-	}
-	rest := r.judged.Verdicts
-	for _, x := range r.sets {
-		if !x.wantsJudge() {
-			continue
-		}
-		for range x.rows {
-			for _, system := range r.systems {
-				r.verdicts[system][x] = append(r.verdicts[system][x], rest[0])
-				rest = rest[1:]
-			}
-		}
-	}
 }
 
 // verdict is a line of verdicts.jsonl.
@@ -136,7 +132,7 @@ func (r *run) writeVerdicts() error {
 // Marks are how a judge's marks fall.
 type Marks struct {
 	Judged   int             `json:"judged"`
-	Unjudged int             `json:"unjudged"` // no mark could be read of the judge's replies; they are in no figure
+	Unjudged int             `json:"unjudged"` // no mark could be read of the judge's replies, or there was no answer to mark
 	Counts   [judge.Best]int `json:"counts"`   // answers with the marks 1, 2, ...
 }
 
@@ -217,8 +213,8 @@ func (r *run) warnJudge(x *set, main string) (list []string) {
 	}
 	for _, system := range r.systems {
 		n := 0
-		for _, v := range r.verdicts[system][x] {
-			if v.Mark == 0 {
+		for i, v := range r.verdicts[system][x] {
+			if v.Mark == 0 && r.answers[system][x][i].Finish != tooLong { // of which run.warn tells
 				n++
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,6 +127,35 @@ func TestJudge(t *testing.T) {
 	var v verdict
 	if err := json.Unmarshal([]byte(lines[2]), &v); err != nil || len(lines) != 10 || v.Mark != nil || v.ID != "note-2" || v.System != "base" || len(v.Requests) != 2 || v.Prompt != 200 {
 		t.Errorf("%v, %d lines, %+v", err, len(lines), v)
+	}
+}
+
+// A prompt that was too long to be asked has no answer to be marked: it is unjudged, which is told with the reason.
+func TestJudgeTooLong(t *testing.T) {
+	a := &asker{reply: good}
+	o := judged(t, a, notesSource(t, 3), []int{1, 2, 0}, []int{4, 4, 4})
+	text, err := os.ReadFile(o.Predictions[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte(`"id": "note-0", "answer": "good 1 "`), []byte(`"id": "note-0", "answer": "", "finish": "too_long"`), 1)
+	o.Predictions = []string{write(t, "answers.jsonl", string(text))}
+	res := mustRun(t, o)
+	s := res.Tasks[0].Scores[0]
+	if a.asked != 6 || s.Metrics[0].Value != 2 || *s.Marks != (Marks{1, 2, [5]int{0, 1}}) || res.Tasks[0].Comparisons[0].Tests[0].Rows != 1 {
+		t.Errorf("%d asked, %+v, %+v", a.asked, s, s.Marks)
+	}
+	for _, want := range []string{
+		"notes: 1 of the 3 prompts are longer than base has positions: they were not asked, and count as invalid, and as unjudged",
+		"notes: 1 of the 3 answers of base are unjudged, since no mark could be read of the judge's replies; they are in no figure of the judge",
+	} {
+		if !slices.Contains(res.Warnings, want) {
+			t.Errorf("no warning %q in %q", want, res.Warnings)
+		}
+	}
+	line, _, _ := strings.Cut(string(read(t, o, verdictsFile)), "\n")
+	if line != `{"task":"notes","id":"note-0","system":"base","mark":null,"fault":"not asked: the prompt is too long","requests":[],"model":"","prompt_tokens":0,"completion_tokens":0}` {
+		t.Error(line)
 	}
 }
 

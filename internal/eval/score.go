@@ -59,7 +59,11 @@ func (r *run) warn(x *set, main string) (list []string) {
 			}
 		}
 		if n > 0 {
-			say("%d of the %d prompts are longer than %s has positions: they were not asked, and count as invalid", n, len(x.rows), system)
+			unjudged := ""
+			if x.wantsJudge() && r.judged != nil {
+				unjudged = ", and as unjudged"
+			}
+			say("%d of the %d prompts are longer than %s has positions: they were not asked, and count as invalid%s", n, len(x.rows), system, unjudged)
 		}
 	}
 	if x.other > 0 {
@@ -365,10 +369,13 @@ func errorKinds(r *metrics.Result, answers []Answer) (list []ErrorKind) {
 	return list
 }
 
+// notAsked is what an answer is where its prompt is too long.
+const notAsked = "not asked: the prompt is too long"
+
 func errorKind(kind metrics.Kind, s metrics.ExampleScore, a Answer) string {
 	switch {
 	case a.Finish == tooLong:
-		return "not asked: the prompt is too long"
+		return notAsked
 	case !s.Valid && a.Answer == "":
 		return "no answer"
 	case !s.Valid && a.Finish == cut:
