@@ -67,7 +67,7 @@ func (o *Options) read(ctx context.Context) ([]*set, error) {
 }
 
 func (o *Options) readSet(ctx context.Context, s Source) (*set, error) {
-	x := &set{Source: s, splits: map[string]int{}, unknown: map[string]int{}, partial: o.Where.String() != ""}
+	x := &set{Source: s, unknown: map[string]int{}, partial: o.Where.String() != ""}
 	all, files, err := readFiles(ctx, s.Files)
 	if err != nil {
 		return nil, err
@@ -90,19 +90,26 @@ func (o *Options) readSet(ctx context.Context, s Source) (*set, error) {
 		}
 		x.rows = append(x.rows, *r)
 	}
+	x.count()
+	if err := o.checkSet(x, len(all)); err != nil { // of all rows: a sample may not show that splits are mixed
+		return nil, err
+	}
 	if err := o.choose(x); err != nil {
 		return nil, err
 	}
+	x.count()
+	return x, o.readShots(ctx, x, all)
+}
+
+// count counts the rows by what they say of themselves.
+func (x *set) count() {
+	x.splits, x.other = map[string]int{}, 0
 	for _, r := range x.rows {
 		x.splits[r.Split]++
-		if r.Task != "" && r.Task != s.Task.Name {
+		if r.Task != "" && r.Task != x.Task.Name {
 			x.other++
 		}
 	}
-	if err := o.checkSet(x, len(all)); err != nil {
-		return nil, err
-	}
-	return x, o.readShots(ctx, x, all)
 }
 
 // choose leaves no more rows than the limit, in their order: those that come first in an order that the seed makes, of each

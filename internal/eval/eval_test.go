@@ -373,6 +373,22 @@ func TestSample(t *testing.T) {
 	}
 }
 
+// What is wrong with the rows is wrong with a sample of them, too, be it in it or not.
+func TestSampleOfWrongRows(t *testing.T) {
+	for want, wrong := range map[string]string{
+		"several splits (dev: 1, test: 60)":          rowLine("Is the drug named?", "x", "yes", "named", "dev", "dev-0"),
+		"1 of the 61 rows say that they are of anot": rowLine("Is the drug named?", "x", "yes", "other", "test", "other-0"),
+		`two rows have the id "test-0"`:              rowLine("Is the drug named?", "x", "yes", "named", "test", "test-0"),
+	} {
+		o := base(t)
+		o.Sources, o.Limit = []Source{{Task: named, Files: []string{write(t, "q.jsonl", questions(60, "test")+wrong)}}}, 1
+		o.Systems = []System{{Name: "demo", Model: demoModel(t)}}
+		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+}
+
 // A prompt that leaves no position for an answer is not asked, and counts as invalid; one that leaves few gets few tokens.
 func TestTooLong(t *testing.T) {
 	dir := demoModel(t)
