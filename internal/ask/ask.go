@@ -189,20 +189,23 @@ func Run(ctx context.Context, j *Journal, m Model, o Options, job Job) (Totals, 
 	}
 	err := r.loop(ctx)
 	cancel()
-	return r.totals, errors.Join(err, r.finish())
+	return r.totals, r.finish(err)
 }
 
 // finish waits for all goroutines, so that nobody is left behind who might write to the journal. Answers that come at the
-// last moment are paid for, and kept.
-func (r *runner) finish() (err error) {
+// last moment are paid for, and kept. It returns err, the loop's, and what else went wrong.
+func (r *runner) finish(err error) error {
 	for r.busy > 0 {
 		res := <-r.results
 		if res.again {
 			continue
 		}
 		r.busy--
-		if res.err == nil {
-			err = errors.Join(err, r.j.addAnswer(r.open[res.i], res.answer))
+		if res.err != nil {
+			continue
+		}
+		if broken := r.j.addAnswer(r.open[res.i], res.answer); broken != nil && !errors.Is(err, broken) { // said once
+			err = errors.Join(err, broken)
 		}
 	}
 	return err

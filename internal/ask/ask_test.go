@@ -343,6 +343,24 @@ func TestJobEnds(t *testing.T) {
 	}
 }
 
+// TestFullDisk: that the journal cannot be written is said once, however many answers are lost by it.
+func TestFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := create(t, path)
+	var all sync.WaitGroup
+	all.Add(Defaults().Concurrency)
+	full := sync.OnceFunc(func() { j.file.Close() })
+	m := modelFunc(func(_ context.Context, r Request) (Answer, error) {
+		all.Done()
+		all.Wait()
+		full()
+		return reply(r), nil
+	})
+	if _, err := Run(t.Context(), j, m, Defaults(), &quiz{n: 4}); err == nil || strings.Count(err.Error(), "already closed") != 1 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestOptionsCheck(t *testing.T) {
 	err := Options{Concurrency: -1, RequestsPerMinute: -1, TokensPerMinute: -1, MaxWait: -1}.Check()
 	if err == nil {

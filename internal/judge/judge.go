@@ -169,7 +169,8 @@ func (s *Settings) check() error {
 	return errors.Join(errs...)
 }
 
-// there are the settings of the journal; nil where it is absent or empty, which is an error without a model.
+// there are the settings of the journal; nil where it is absent or has no reply, which does not keep another judge from
+// it: a model's name may have been wrong. Without a model an absent journal is an error.
 func (o *Options) there() (*Settings, error) {
 	j, err := ask.Read(o.Journal)
 	if o.Model != nil && (errors.Is(err, os.ErrNotExist) || errors.Is(err, ask.ErrEmpty)) {
@@ -184,6 +185,9 @@ func (o *Options) there() (*Settings, error) {
 	}
 	if first.Kind != kind {
 		return nil, fmt.Errorf("%s: a journal of the kind %q, not %q", o.Journal, first.Kind, kind)
+	}
+	if o.Model != nil && j.Answers() == 0 {
+		return nil, nil
 	}
 	s := first.settings()
 	return &s, nil

@@ -306,6 +306,20 @@ func TestOtherJudge(t *testing.T) {
 	}
 }
 
+// A journal without a reply is no judge's: the name of a model may have been wrong.
+func TestWrongName(t *testing.T) {
+	c := &court{reply: func(string, int) (string, string, int) { return "", "", http.StatusNotFound }}
+	o := sits(t, c)
+	o.Settings.Model = "jj"
+	if _, err := Judge(t.Context(), o, items("good 4")); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Fatal(err)
+	}
+	c.reply, o.Settings.Model = fair, "j"
+	if got := marks(must(t, o, items("good 4"))); !slices.Equal(got, []int{4}) {
+		t.Error(got)
+	}
+}
+
 func TestRubric(t *testing.T) {
 	if err := BuiltIn().Check(); err != nil || !BuiltIn().Reasons() {
 		t.Error(err)
