@@ -2,10 +2,13 @@ package model
 
 import (
 	"context"
+	"slices"
 
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/numeric"
+	"github.com/biolora/biolora/internal/quant"
 	"github.com/biolora/biolora/internal/stream"
+	"github.com/biolora/biolora/internal/strictjson"
 	"github.com/biolora/biolora/model/weights"
 )
 
@@ -71,4 +74,38 @@ func (m *Model) CacheBytes() (n int64) {
 		n += l.Cache.Bytes()
 	}
 	return n
+}
+
+// OfZeros is a model of that config.json whose weights are zeros that take no memory, for plans of large models. base is
+// what its linears are in.
+func OfZeros(config []byte, base quant.Format, o Options) (*Model, error) {
+	text, err := strictjson.ParseObject(config)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := parseConfig(text, "zeros")
+	if err != nil {
+		return nil, err
+	}
+	zeros := make([]byte, 2*c.VocabSize*c.HiddenSize) // all matrices are this memory, which nobody reads
+	quantised := c.Quantised()
+	var tensors []weights.Tensor
+	for _, s := range c.Stored(nil) {
+		t := weights.Tensor{Name: s.Name, DType: numeric.BF16, Shape: s.Shape}
+		t.Data = zeros[:t.Len()*2]
+		if base != quant.None && slices.Contains(quantised, s.Name) {
+			n, err := base.Size(s.Shape[0], s.Shape[1])
+			if err != nil {
+				return nil, err
+			}
+			t.Quant, t.Codes = base, zeros[:n]
+		}
+		tensors = append(tensors, t)
+	}
+	ckpt, err := weights.InMemory("zeros", text, tensors)
+	if err != nil {
+		return nil, err
+	}
+	o.Base = base.String()
+	return onDevice(context.Background(), ckpt, o)
 }

@@ -326,9 +326,11 @@ func (l *loader) embeddings() (*backend.Embedding, *backend.Linear) {
 }
 
 // Close unmaps the checkpoint; the model and what came from it must not be used any more.
-func (m *Model) Close() error {
+func (m *Model) Close() (err error) {
 	m.stopStream()
-	return errors.Join(m.be.Close(), m.ckpt.Close())
+	defer func() { err = errors.Join(err, m.ckpt.Close()) }()
+	defer m.caught(&err)
+	return m.be.Close()
 }
 
 // Dir is what was opened: the directory of the checkpoint, or a .gguf file.

@@ -131,6 +131,45 @@ func (r *run) fitting(l model.Load) error {
 	return nil
 }
 
+// enoughRows is the size of a micro-batch, in tokens, from which on a larger one is hardly faster.
+const enoughRows = 2048
+
+// FitMicroBatch finds the largest micro-batch that the memory has room for, and how many of them are a step then: of the
+// rows of a step that o asks for, PerDeviceTrainBatchSize * GradientAccumulationSteps, all stay together, so that a step
+// is the same one but for rounding. Where a micro-batch of 2,048 tokens or more leaves room to keep what the backward
+// pass of all layers reads, the largest such one is taken.
+func FitMicroBatch(ctx context.Context, m *model.Model, a *lora.Adapter, tok *tokenizer.Tokenizer, data *instruct.Dataset, o Options) (size, accumulation int, err error) {
+	if m == nil || a == nil || data == nil {
+		return 0, 0, errMissing
+	}
+	total := o.PerDeviceTrainBatchSize * o.GradientAccumulationSteps
+	o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps = 1, total
+	r, err := prepare(ctx, subject{m, m.Params(), a}, tokenizerOf(tok), data, o)
+	if err != nil {
+		return 0, 0, err
+	}
+	best := 1
+	for n := total; n > 1; n-- {
+		if total%n != 0 {
+			continue
+		}
+		r.PerDeviceTrainBatchSize, r.GradientAccumulationSteps = n, total/n
+		l := r.load()
+		p, err := r.Plan(l)
+		if err != nil {
+			return 0, 0, err
+		}
+		keepsAll := p.Kept == p.Layers && l.Rows >= enoughRows
+		if p.Fits() && (best == 1 || keepsAll) {
+			best = n
+		}
+		if p.Fits() && keepsAll || l.Rows < enoughRows && best > 1 {
+			break
+		}
+	}
+	return best, total / best, nil
+}
+
 // advice says what keeps the run within the limit: smaller micro-batches or, if one row is too much, shorter rows.
 func (r *run) advice(l model.Load, limit int64) (string, error) {
 	least := func(l model.Load) (int64, error) {
