@@ -137,11 +137,11 @@ func (be *Backend) close() error {
 		}
 		errs = append(errs, err)
 	}
+	errs = append(errs, be.closeKeeper()...) // its copies read what is freed next
 	errs = append(errs, be.closeLt()...)
 	errs = append(errs, be.closeStaging()...)
 	errs = append(errs, be.freeAll()...)
 	errs = append(errs, be.closeSums()...)
-	errs = append(errs, be.closeKeeper()...)
 	for _, m := range be.modules {
 		errs = append(errs, be.ctx.Unload(m))
 	}
