@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/biolora/biolora/internal/backend/cpu"
+	"github.com/biolora/biolora/internal/backend/device"
 	"github.com/biolora/biolora/internal/backend/profile"
 	"github.com/biolora/biolora/internal/benchmark"
 	"github.com/biolora/biolora/internal/memory"
@@ -38,7 +39,7 @@ const (
 // bench measures this machine: session.benchmark in steps.
 type bench struct {
 	*session
-	ceiling cpu.Ceiling
+	ceiling ceiling
 	madeUp  bool // the model is
 	cut     bool // the batch was made smaller
 	result  *benchmark.Result
@@ -104,9 +105,12 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
+// ceiling is the most that the device could reach.
+type ceiling struct{ Products, Reading float64 }
+
 // machine measures what products and reading could reach.
 func (b *bench) machine() error {
-	be, err := cpu.New(cpu.Options{Compute: b.Compute, Threads: b.Threads, Features: b.CPUFeatures})
+	be, why, err := device.Open(device.Options{Name: b.Device, Compute: b.Compute, Threads: b.Threads, Features: b.CPUFeatures, Streamed: b.Stream == "always"})
 	if err != nil {
 		return err
 	}
@@ -120,13 +124,37 @@ func (b *bench) machine() error {
 		b.line("warning", "the machine is busy (a load of %.1f over the last minute): the figures will be too low", load)
 	}
 	b.line("computes", "%s", be.Name())
-	if note := be.Note(); note != "" {
-		b.line("", "%s", note)
+	for _, note := range []string{be.Note(), why} {
+		if note != "" {
+			b.line("", "%s", note)
+		}
 	}
-	b.ceiling = be.Ceiling()
-	debug.FreeOSMemory() // what was read
-	b.line("ceiling", "%s of products, the kernel alone on operands in cache", rate(b.ceiling.Products))
-	b.line("", "%.1f GB/s of reading memory", b.ceiling.Reading/1e9)
+	switch be := be.(type) {
+	case device.Card:
+		return b.card(be)
+	case *cpu.Backend:
+		b.ceiling = ceiling(be.Ceiling())
+		debug.FreeOSMemory() // what was read
+		b.line("ceiling", "%s of products, the kernel alone on operands in cache", rate(b.ceiling.Products))
+		b.line("", "%.1f GB/s of reading memory", b.ceiling.Reading/1e9)
+	}
+	return nil
+}
+
+// card measures the most that a card could reach.
+func (b *bench) card(be device.Card) error {
+	c, err := be.Ceiling()
+	if err != nil {
+		return err
+	}
+	room, err := be.Room()
+	if err != nil {
+		return err
+	}
+	b.ceiling = ceiling{c.Products, c.Memory}
+	b.line("", "%s of memory, %s of it free", memory.Format(room.Total), memory.Format(room.Free+room.Held))
+	b.line("ceiling", "%s of products: one of large square matrices", rate(c.Products))
+	b.line("", "%.1f GB/s of memory: copies within it, read and written", c.Memory/1e9)
 	return nil
 }
 
@@ -156,15 +184,17 @@ func (b *bench) makeUp(ctx context.Context) (err error) {
 
 // shorten makes the batch so small that a step takes a few seconds, and makes up rows where none are given.
 func (b *bench) shorten() error {
-	rows := b.BatchSize * b.Accumulation
+	size := b.BatchSize.rows()
+	rows := size * b.Accumulation
 	forward, backward := b.model.Work(1, 1)
 	affordable := int(max(benchLeast, benchStep*benchExpect*b.ceiling.Products/(forward+backward)))
 	if most := max(1, int(float64(affordable)/benchmark.BioInstructTokens+0.5)); rows > most {
 		b.cut = true
-		b.Accumulation = max(1, min(b.Accumulation, most/b.BatchSize))
-		b.BatchSize = min(b.BatchSize, most)
-		rows = b.BatchSize * b.Accumulation
+		b.Accumulation = max(1, min(b.Accumulation, most/size))
+		size = min(size, most)
+		rows = size * b.Accumulation
 	}
+	b.BatchSize = microBatch(size)
 	if b.data != nil {
 		return nil
 	}
@@ -240,6 +270,9 @@ func (b *bench) steps() {
 func (b *bench) kinds() {
 	step := &b.result.Median
 	fmt.Fprintf(b.stdout, "\nwhere the time of that step went\n")
+	if b.model.OnCard() {
+		fmt.Fprintln(b.stdout, "  (each operation is waited for, so that a step takes longer than one without a profile; low-rank branches count with the weights)")
+	}
 	for work, spent := range step.Spent {
 		if work != int(profile.Other) {
 			b.kind(profile.Work(work), spent)

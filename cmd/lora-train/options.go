@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"reflect"
 	"regexp"
 	"strings"
@@ -12,7 +11,7 @@ import (
 // options are the run's settings as package train takes them.
 func (r *Run) options() train.Options {
 	o := train.Defaults()
-	o.PerDeviceTrainBatchSize = r.BatchSize
+	o.PerDeviceTrainBatchSize = r.BatchSize.rows()
 	o.GradientAccumulationSteps = r.Accumulation
 	o.NumTrainEpochs = r.NumTrainEpochs
 	o.MaxSteps = r.MaxSteps
@@ -55,5 +54,14 @@ func inFlags(err error) error {
 		flag := strings.ToLower(wordStart.ReplaceAllString(name, "$1$3-$2$4"))
 		names = append(names, name+" ", "--"+flag+" ")
 	}
-	return errors.New(strings.NewReplacer(names...).Replace(err.Error()))
+	return flagError{strings.NewReplacer(names...).Replace(err.Error()), err}
 }
+
+// flagError is an error in other words.
+type flagError struct {
+	text string
+	err  error
+}
+
+func (e flagError) Error() string { return e.text }
+func (e flagError) Unwrap() error { return e.err }

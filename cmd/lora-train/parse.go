@@ -68,7 +68,7 @@ func defaults() Settings {
 		NoShuffle:          !t.Shuffle,
 		LearningRate:       t.LearningRate,
 		LRSchedulerType:    t.LRSchedulerType,
-		BatchSize:          t.PerDeviceTrainBatchSize,
+		BatchSize:          microBatch(t.PerDeviceTrainBatchSize),
 		Accumulation:       t.GradientAccumulationSteps,
 		NumTrainEpochs:     t.NumTrainEpochs,
 		MaxSteps:           t.MaxSteps,

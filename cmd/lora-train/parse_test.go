@@ -127,6 +127,8 @@ func TestUsageErrors(t *testing.T) {
 		want []string
 	}{
 		{"--learing-rate 1", []string{"unknown flag --learing-rate", "--learning-rate"}},
+		{"--per-device-train-batch-size many", []string{"--per-device-train-batch-size", `"many"`, "auto"}},
+		{"--per-device-train-batch-size -2", []string{"--per-device-train-batch-size", "-2 is negative"}},
 		{"--lora-r x", []string{"--lora-r", `"x"`}},
 		{"--lora-r 2.5", []string{"--lora-r", `"2.5"`}},
 		{"--lora-r -3", []string{"--lora-r", "-3"}},

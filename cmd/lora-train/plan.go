@@ -27,6 +27,9 @@ func (s *session) printPlan(ctx context.Context) error {
 	if o.OutputDir == "" {
 		o.OutputDir = outputRoot // something will be saved; nothing is written now
 	}
+	if err := s.fitBatch(ctx, &o); err != nil {
+		return inFlags(err)
+	}
 	p, err := train.MakePlan(ctx, s.model, s.adapter, s.tokenizer, s.data, o)
 	if ctx.Err() != nil {
 		return errInterrupted

@@ -14,12 +14,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/biolora/biolora/internal/backend/cuda/emu"
 )
 
 // TestMain lets the test binary be lora-train: tests that need a process of their own start it once more.
 func TestMain(m *testing.M) {
 	if os.Getenv("LORA_TRAIN_TEST_MAIN") == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		emu.Remove()
+		os.Exit(code)
 	}
 	if limit, err := strconv.ParseUint(os.Getenv("LORA_TRAIN_TEST_FILE_SIZE"), 10, 64); err == nil {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {

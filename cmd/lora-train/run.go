@@ -177,6 +177,11 @@ func (s *session) train(ctx context.Context) (res *train.Result, err error) {
 			s.out.undo()
 		}
 	}()
+	o := s.options()
+	o.OutputDir = outputRoot // something will be saved
+	if err := s.fitBatch(ctx, &o); err != nil {
+		return nil, inFlags(err)
+	}
 	log, err := s.begin()
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ type Settings struct {
 	Adapter            string     `name:"adapter" group:"LoRA" placeholder:"DIR" help:"Start from a PEFT adapter. Its configuration rules; only lora-dropout may differ."`
 	LearningRate       float64    `name:"learning-rate" group:"Training" placeholder:"X" help:"Peak learning rate of AdamW."`
 	LRSchedulerType    string     `name:"lr-scheduler-type" group:"Training" placeholder:"NAME" help:"constant, constant_with_warmup, linear or cosine."`
-	BatchSize          int        `name:"per-device-train-batch-size" group:"Training" placeholder:"N" help:"Rows in a micro-batch."`
+	BatchSize          microBatch `name:"per-device-train-batch-size" group:"Training" placeholder:"N|auto" help:"Rows in a micro-batch. auto: as many as the memory has room for, of the rows of a step that the default makes with gradient-accumulation-steps; run.yaml then has both numbers."`
 	Accumulation       int        `name:"gradient-accumulation-steps" group:"Training" placeholder:"N" help:"Micro-batches in a step."`
 	NumTrainEpochs     float64    `name:"num-train-epochs" group:"Training" placeholder:"X" help:"Passes over the data."`
 	MaxSteps           int        `name:"max-steps" group:"Training" placeholder:"N" help:"Above 0: so many steps, whatever the epochs."`
@@ -138,6 +138,9 @@ func (s *Settings) validate() error {
 
 func (f setting) validate() error {
 	var x float64
+	if f.value.Interface() == autoBatch {
+		return nil
+	}
 	switch f.value.Kind() {
 	case reflect.Int:
 		x = float64(f.value.Int())

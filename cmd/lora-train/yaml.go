@@ -115,6 +115,11 @@ func decodeNode(n ast.Node, into reflect.Value) error {
 		return decodeNames(n, p)
 	case *lora.Rules:
 		return decodeRules(n, p)
+	case *microBatch:
+		if text, _, ok := strictyaml.Scalar(n); ok && text == "auto" {
+			*p = autoBatch
+			return nil
+		}
 	}
 	if into.Kind() == reflect.Slice {
 		return decodeList(n, into)
