@@ -65,7 +65,7 @@ func TestGenerateCommand(t *testing.T) {
 	if strings.Count(rows, "\n") != 3 || !strings.HasPrefix(rows, `{"instruction": "Explain x1 to y1 and z1.",`) {
 		t.Errorf("%s", rows)
 	}
-	if no := read(t, path("no.jsonl")); strings.Count(no, "\n") != 2 || !strings.Contains(no, `"why":"instruction of 3 words or fewer"`) {
+	if no := read(t, path("no.jsonl")); strings.Count(no, "\n") != 2 || !strings.Contains(no, `"why":"instruction of 3 words or fewer","instruction":"`) {
 		t.Errorf("%s", no)
 	}
 	if strings.Contains(read(t, path("a.jsonl.journal")), "sk-of-the-test") {

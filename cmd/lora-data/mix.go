@@ -15,6 +15,7 @@ import (
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/mix"
 	"github.com/biolora/biolora/internal/rows"
+	"github.com/biolora/biolora/internal/visible"
 )
 
 // mixing is the command mix.
@@ -64,6 +65,7 @@ Examples:
 // mixReport is what --report writes.
 type mixReport struct {
 	Recipe  string     `json:"recipe"`
+	About   string     `json:"about,omitempty"` // what the recipe says of itself
 	Seed    uint64     `json:"seed"`
 	Out     string     `json:"out"`
 	Rows    int        `json:"rows"`
@@ -113,7 +115,7 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	report := &mixReport{Recipe: c.Recipe, Seed: recipe.Seed, Out: c.Out, Sources: parts}
+	report := &mixReport{Recipe: c.Recipe, About: recipe.About, Seed: recipe.Seed, Out: c.Out, Sources: parts}
 	if len(sets) > 0 {
 		var leaky []bool
 		if report.Leakage, leaky, err = mix.Leakage(ctx, all, sets); err != nil {
@@ -255,6 +257,9 @@ func sequence(ctx context.Context, all []rows.Row) iter.Seq2[rows.Row, error] {
 }
 
 func (r *mixReport) print(s *cli.Streams) {
+	if r.About != "" {
+		fmt.Fprintln(s.Out, visible.Text(r.About))
+	}
 	width := len("source")
 	for _, p := range r.Sources {
 		width = max(width, len(p.Source))

@@ -14,7 +14,7 @@ import (
 // mixFiles writes a recipe and its corpora.
 func mixFiles(t *testing.T) string {
 	return write(t, map[string]string{
-		"recipe.yaml": "seed: 3\nsources:\n  - {name: a, where: 'split == \"train\"', count: 2}\n  - {name: b}\n",
+		"recipe.yaml": "about: Two corpora.\nseed: 3\nsources:\n  - {name: a, where: 'split == \"train\"', count: 2}\n  - {name: b}\n",
 		"a.jsonl": `{"instruction":"Name it.","input":"one","output":"1","split":"train","id":"a1"}
 {"instruction":"Name it.","input":"two","output":"2","split":"train","id":"a2"}
 {"instruction":"Name it.","input":"three","output":"3","split":"test","id":"a3"}
@@ -32,7 +32,8 @@ func TestMix(t *testing.T) {
 	}
 	out, report := path("out.jsonl"), path("report.json")
 	got := must(t, "", args("--out", out, "--test", "exam="+path("test.jsonl"), "--report", report)...)
-	want := `source      read     bad   matched     taken
+	want := `Two corpora.
+source      read     bad   matched     taken
 a              3       0         2         2
 b              1       0         1         1
 exam: 1 of 1 test rows are in the training rows, 0 share 13 words with one; 1 training rows concerned
@@ -50,7 +51,7 @@ exam: 1 of 1 test rows are in the training rows, 0 share 13 words with one; 1 tr
 	if err == nil {
 		err = json.Unmarshal(text, &r)
 	}
-	if err != nil || r.Rows != 3 || r.Seed != 3 || r.Leakage[0].Exact != 1 {
+	if err != nil || r.Rows != 3 || r.About != "Two corpora." || r.Seed != 3 || r.Leakage[0].Exact != 1 {
 		t.Errorf("%v, %+v", err, r)
 	}
 	must(t, "", args("--out", out, "--overwrite")...)

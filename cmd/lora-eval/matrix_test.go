@@ -88,7 +88,7 @@ func TestMatrixKilled(t *testing.T) {
 	grid := gridOf(t, 12)
 	whole, out := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "out")
 	table := must(t, "matrix", "--grid", grid, "--out", whole)
-	for _, want := range []string{"demo: gains over the base", "trained on", "QA (rougeL)", "IE (rougeL)", "published: QA +17.3 %", "read"} {
+	for _, want := range []string{"demo: gains over the base", "trained on", "QA (rougeL)", "IE (rougeL)", "published: QA +17.3 % (mean accuracy; [F] read)"} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table lacks %q:\n%s", want, table)
 		}

@@ -10,7 +10,11 @@ import (
 )
 
 // Task is an instruction, as a model wrote it.
-type Task struct{ Instruction, Input, Output string }
+type Task struct {
+	Instruction string `json:"instruction"`
+	Input       string `json:"input"`
+	Output      string `json:"output"`
+}
 
 // field is how a part of a task begins: "Instruction:", "4. Input:", "**Output**:", "Task 4 - Instruction:" and the like.
 var field = regexp.MustCompile(`(?i)^[\s>*#_-]*(?:task\s*)?(?:\d+\s*[.):\-]*\s*)?[*_]*(instruction|input|output)[*_]*\s*:[*_]*[ \t]*`)

@@ -788,12 +788,13 @@ func TestPublished(t *testing.T) {
 		if err := res.Text(&text); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"mednli (IE), dev, 1 rows", "accuracy", "exact_match", "Llama2-MedTuned-13b, accuracy 89.46 (Llama2-MedTuned; value read; here: exact_match; dev split, computed); full fine-tuning"} {
+		for _, want := range []string{"mednli (IE), dev, 1 rows", "accuracy", "exact_match", "Llama2-MedTuned-13b, accuracy 89.46 (Llama2-MedTuned; value [F] read; here: exact_match; dev split, [C] computed); full fine-tuning",
+			"published figures: [F] read in the paper"} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("no %q in\n%s", want, &text)
 			}
 		}
-		if !bytes.Contains(read(t, o, ReportFile), []byte("accuracy 89.46 (Llama2-MedTuned; value read")) {
+		if !bytes.Contains(read(t, o, ReportFile), []byte("accuracy 89.46 (Llama2-MedTuned; value [F] read")) {
 			t.Error("the report lacks the papers' figures")
 		}
 	}

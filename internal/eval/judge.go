@@ -351,7 +351,7 @@ func (g MarkGain) String() string {
 // String is the gain as a person reads it, with how it is known.
 func (p PublishedGain) String() string {
 	return fmt.Sprintf("%s, %s, %s %+.1f %% over the base model (value %s; which tasks: %s; split %s); %s", p.Paper, p.Group, p.Metric, 100*p.Relative,
-		p.ValueKnown, p.TasksKnown, p.SplitKnown, p.Note)
+		published.Tagged(p.ValueKnown), published.Tagged(p.TasksKnown), published.Tagged(p.SplitKnown), p.Note)
 }
 
 // String lists the marks.

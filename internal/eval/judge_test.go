@@ -260,7 +260,7 @@ func TestPublishedMarks(t *testing.T) {
 		if err := res.Text(&text); err != nil {
 			t.Fatal(err)
 		}
-		const want = "published: BioInstruct, GEN, mean score of GPT-4 as a judge +96.0 % over the base model (value read; which tasks: inferred; split not found); another judge, another prompt"
+		const want = "published: BioInstruct, GEN, mean score of GPT-4 as a judge +96.0 % over the base model (value [F] read; which tasks: [I] inferred; split [N] not found); another judge, another prompt"
 		for _, where := range []string{text.String(), html.UnescapeString(string(read(t, o, ReportFile)))} {
 			if got := strings.Contains(where, want); got != c.shown {
 				t.Errorf("%s: shown %v in\n%s", name, got, &text)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/biolora/biolora/internal/eval/published"
 	"github.com/biolora/biolora/internal/judge"
 	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/internal/webpage"
@@ -28,6 +29,7 @@ var pageTemplate = webpage.Parse(pageText, template.FuncMap{
 		return ""
 	},
 	"signed": func(metric string, n Number) string { return decimals(Number(UnitOf(metric).factor)*n, "%+.2f") },
+	"legend": func() string { return published.Legend },
 	"p":      func(n Number) string { return fmt.Sprintf("%.2g", n) },
 	"whole":  func(share float64) string { return fmt.Sprintf("%.4g", 100*share) },
 })

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/biolora/biolora/internal/eval/published"
 	"github.com/biolora/biolora/internal/visible"
 )
 
@@ -127,21 +128,29 @@ func (r *Results) Text(w io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
+	if r.HasPublished() {
+		fmt.Fprintf(w, "published figures: %s\n", published.Legend)
+	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "note: %s\n", visible.Text(warning))
 	}
 	return nil
 }
 
+// HasPublished reports whether a paper's figure stands among the results.
+func (r *Results) HasPublished() bool {
+	return r.Judge != nil && r.Judge.Published != nil || slices.ContainsFunc(r.Tasks, func(t Task) bool { return len(t.Published) > 0 })
+}
+
 // text is a paper's figure with how it is known.
 func (p *Published) text() string {
 	split := p.Split
 	if split == "" {
-		split = "split " + p.SplitKnown
+		split = "split " + published.Tagged(p.SplitKnown)
 	} else {
-		split += " split, " + p.SplitKnown
+		split += " split, " + published.Tagged(p.SplitKnown)
 	}
-	text := fmt.Sprintf("%s, %s %.2f (%s; value %s; here: %s; %s)", p.Model, p.Metric, 100*p.Value, p.Paper, p.ValueKnown, p.Ours, split)
+	text := fmt.Sprintf("%s, %s %.2f (%s; value %s; here: %s; %s)", p.Model, p.Metric, 100*p.Value, p.Paper, published.Tagged(p.ValueKnown), p.Ours, split)
 	if p.Note != "" {
 		text += "; " + p.Note
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/eval/published"
 	"github.com/biolora/biolora/internal/webpage"
 )
 
@@ -22,6 +23,7 @@ var pageTemplate = webpage.Parse(pageText, template.FuncMap{
 	},
 	"gain":   func(g Gain) string { return g.unit.Signed(g.Gain) },
 	"signed": signed,
+	"tagged": published.Tagged,
 })
 
 // page is matrix.html: one file that needs no other.

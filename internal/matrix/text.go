@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/biolora/biolora/internal/eval"
+	"github.com/biolora/biolora/internal/eval/published"
 	"github.com/biolora/biolora/internal/visible"
 )
 
@@ -47,7 +48,7 @@ func (res *Results) Text(w io.Writer) error {
 	fmt.Fprintf(w, "asked: %s\n", visible.Text(strings.Join(res.Asked(), "; ")))
 	var parts []string
 	for _, p := range res.Published {
-		parts = append(parts, fmt.Sprintf("%s %+.1f %% (%s; %s)", p.Group, 100*p.Gain, p.Metric, p.Known))
+		parts = append(parts, fmt.Sprintf("%s %+.1f %% (%s; %s)", p.Group, 100*p.Gain, p.Metric, published.Tagged(p.Known)))
 	}
 	fmt.Fprintf(w, "published: %s\n  %s\n", strings.Join(parts, ", "), Beside)
 	if res.Grid.Judge != nil {

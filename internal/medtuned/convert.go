@@ -94,9 +94,9 @@ func Lookup(name string) (Converter, error) {
 // Describe tells a person what the converter does and what files it needs.
 func (c Converter) Describe() string {
 	known := map[string]string{
-		"read":     "The rows have the shape of Llama2-MedTuned's data (Rohanian et al., 2023).",
-		"inferred": "The shape of the rows is inferred from the papers, not published.",
-		"own":      "The shape of the rows is our own: the papers publish none.",
+		"read":     "[F] The rows have the shape of Llama2-MedTuned's data (Rohanian et al., 2023).",
+		"inferred": "[I] The shape of the rows is inferred from the papers, not published.",
+		"own":      "[N] The shape of the rows is our own: the papers publish none.",
 	}[c.Task.Shape]
 	files := strings.TrimSpace(c.Format)
 	if c.More != "" {

@@ -21,6 +21,19 @@ func (k Known) String() string {
 	return [...]string{"not found", "read", "computed", "inferred"}[k]
 }
 
+// Tagged is how something is known, as Known.String has it, with the tag that everything this project prints has for it.
+func Tagged(known string) string {
+	for k, tag := range map[Known]string{NotFound: "[N]", Read: "[F]", Computed: "[C]", Inferred: "[I]"} {
+		if k.String() == known {
+			return tag + " " + known
+		}
+	}
+	return known
+}
+
+// Legend explains the tags.
+const Legend = "[F] read in the paper or in what its authors published, [C] computed on the data that they published, [I] inferred, [N] not found"
+
 // The papers.
 const (
 	BioInstruct = "BioInstruct"

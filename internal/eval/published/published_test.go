@@ -1,6 +1,9 @@
 package published
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestFigures(t *testing.T) {
 	seen := map[[4]string]bool{}
@@ -19,6 +22,18 @@ func TestFigures(t *testing.T) {
 	}
 	if len(seen) != 20 {
 		t.Errorf("%d figures, want 20", len(seen))
+	}
+}
+
+// No two ways of knowing look alike, and each tag is in the legend.
+func TestTagged(t *testing.T) {
+	seen := map[string]bool{}
+	for k := NotFound; k <= Inferred; k++ {
+		tag, words, _ := strings.Cut(Tagged(k.String()), " ")
+		if seen[tag] || words != k.String() || !strings.Contains(Legend, tag+" "+words) {
+			t.Errorf("%v: %q", k, Tagged(k.String()))
+		}
+		seen[tag] = true
 	}
 }
 
