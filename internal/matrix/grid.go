@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/internal/medtuned"
 	"github.com/biolora/biolora/internal/mix"
@@ -182,16 +180,9 @@ func Load(path string) (*Grid, error) {
 
 // Parse reads a grid's text; name stands for it in messages.
 func Parse(name string, text []byte) (*Grid, error) {
-	if _, err := strictyaml.Parse(text); err != nil {
-		var bad *strictyaml.Error
-		if errors.As(err, &bad) {
-			return nil, fmt.Errorf("%s:%d: %s", name, bad.Line, bad.Msg)
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
 	g := Defaults()
-	if err := yaml.UnmarshalWithOptions(text, &g, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, false))
+	if err := strictyaml.Unmarshal(name, text, &g); err != nil {
+		return nil, err
 	}
 	for i := range g.Bases {
 		g.Bases[i].Template = cmp.Or(g.Bases[i].Template, instruct.Alpaca.Name)

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/biolora/biolora/internal/regular"
 	"github.com/biolora/biolora/internal/strictyaml"
 )
@@ -79,15 +77,8 @@ func Open(name string) (*Recipe, error) {
 // Parse reads a recipe's text; name stands for it in messages.
 func Parse(name string, text []byte) (*Recipe, error) {
 	r := &Recipe{}
-	if _, err := strictyaml.Parse(text); err != nil {
-		var bad *strictyaml.Error
-		if errors.As(err, &bad) {
-			return nil, fmt.Errorf("%s:%d: %s", name, bad.Line, bad.Msg)
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := yaml.UnmarshalWithOptions(text, r, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, false))
+	if err := strictyaml.Unmarshal(name, text, r); err != nil {
+		return nil, err
 	}
 	if err := r.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

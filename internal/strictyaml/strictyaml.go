@@ -4,10 +4,14 @@
 package strictyaml
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
+	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
@@ -34,8 +38,69 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Msg)
 }
 
-// Parse returns the entries of the mapping that a text is; none for a text without any. An error is an *Error.
+// Unmarshal reads a text into what dst points to, which keeps what the text does not say. A name that dst has not is an
+// error. Errors begin with name, which stands for the text, and the line.
+func Unmarshal(name string, text []byte, dst any) error {
+	entries, err := Parse(text)
+	if len(entries) > 0 { // of a text without any, the library makes a dst that is empty
+		err = mistaken(yaml.UnmarshalWithOptions(bytes.TrimPrefix(text, mark), dst, yaml.Strict()))
+	}
+	if bad, ok := errors.AsType[*Error](err); ok && bad.Line > 0 {
+		return fmt.Errorf("%s:%d: %s", name, bad.Line, bad.Msg)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// mistaken puts the library's errors into other words, which do not speak of Go.
+func mistaken(err error) error {
+	said, ok := errors.AsType[yaml.Error](err)
+	if !ok || said.GetToken() == nil {
+		return err
+	}
+	bad := &Error{said.GetToken().Position.Line, said.GetMessage()}
+	value := said.GetToken().Value
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		bad.Msg = fmt.Sprintf("expected %s, got %q", expected(typed.DstType), value)
+	}
+	if typed, ok := errors.AsType[*yaml.OverflowError](err); ok {
+		bad.Msg = fmt.Sprintf("expected %s, got %q", expected(typed.DstType), value)
+	}
+	return bad
+}
+
+// expected is what a value of a type is called.
+func expected(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a time with its unit, such as 5m or 30s"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64:
+		return "a number"
+	case t.Kind() == reflect.String:
+		return "a text"
+	case t.Kind() == reflect.Slice:
+		return "a list"
+	case t.Kind() == reflect.Map || t.Kind() == reflect.Struct:
+		return "settings (key: value)"
+	case reflect.Int <= t.Kind() && t.Kind() <= reflect.Int64:
+		return "a whole number"
+	case reflect.Uint <= t.Kind() && t.Kind() <= reflect.Uint64:
+		return "a whole number from 0"
+	}
+	return "another kind of value"
+}
+
+// mark is the byte order mark, with which some editors begin a file.
+var mark = []byte("\uFEFF")
+
+// Parse returns the entries of the mapping that a text is; none for a text without any. A byte order mark is passed over.
+// An error is an *Error.
 func Parse(text []byte) (entries []*ast.MappingValueNode, err error) {
+	text = bytes.TrimPrefix(text, mark)
 	if len(text) > MaxBytes {
 		return nil, &Error{0, fmt.Sprintf("the file has more than %d bytes", MaxBytes)}
 	}

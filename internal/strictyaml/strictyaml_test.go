@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParse(t *testing.T) {
@@ -20,6 +21,47 @@ func TestParse(t *testing.T) {
 	for _, text := range []string{"", "\n", "# nothing\n", "---\n"} {
 		if entries, err := Parse([]byte(text)); err != nil || len(entries) != 0 {
 			t.Errorf("%q: %d entries, %v", text, len(entries), err)
+		}
+	}
+}
+
+func TestUnmarshal(t *testing.T) {
+	type inner struct {
+		Wait *time.Duration `yaml:"wait"`
+	}
+	type settings struct {
+		Name  string  `yaml:"name"`
+		Count int     `yaml:"count"`
+		Seed  uint64  `yaml:"seed"`
+		Share float64 `yaml:"share"`
+		On    bool    `yaml:"on"`
+		List  []int   `yaml:"list"`
+		Inner inner   `yaml:"inner"`
+	}
+	got := settings{Count: 3}
+	if err := Unmarshal("x.yaml", []byte("\uFEFFname: a\r\ninner: {wait: 2m}\r\n"), &got); err != nil || got.Name != "a" || got.Count != 3 || *got.Inner.Wait != 2*time.Minute {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, text := range []string{"", "# name: b\n", "\uFEFF"} {
+		if err := Unmarshal("x.yaml", []byte(text), &got); err != nil || got.Name != "a" {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"name: a\ncuont: 1\n":      `x.yaml:2: unknown field "cuont"`,
+		"name: a\nname: b\n":       `x.yaml:2: malformed YAML: mapping key "name" already defined at [1:1]`,
+		"inner:\n  wait: 5\n":      `x.yaml:2: expected a time with its unit, such as 5m or 30s, got "5"`,
+		"name: a\ncount: many\n":   `x.yaml:2: expected a whole number, got "many"`,
+		"seed: -1\n":               `x.yaml:1: expected a whole number from 0, got "-1"`,
+		"share: much\n":            `x.yaml:1: expected a number, got "much"`,
+		"on: perhaps\n":            `x.yaml:1: expected true or false, got "perhaps"`,
+		"list: {a: 1}\n":           "x.yaml:1: mapping was used where sequence is expected",
+		"inner: words\n":           "x.yaml:1: string was used where mapping is expected",
+		"name: a\ncount:\n\t- b\n": "x.yaml:3: malformed YAML",
+		"a: &a [x]\n":              "x.yaml:1: an anchor",
+	} {
+		if err := Unmarshal("x.yaml", []byte(text), &settings{}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v; want %s", text, err, want)
 		}
 	}
 }
