@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -157,6 +158,10 @@ func (c *chat) refused(ctx context.Context, r Request, res *http.Response, err e
 		call.Err = errors.New(c.clean(message))
 		return Answer{}, call
 	}
+	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); res.StatusCode < 300 && !strings.Contains(kind, "json") {
+		message = fmt.Sprintf("the response is %s, not JSON: is the base URL right?", cmp.Or(kind, "of no type"))
+	}
+	message = cmp.Or(message, http.StatusText(res.StatusCode))
 	call.Status = res.StatusCode
 	call.After = retryAfter(res.Header, time.Now())
 	call.Err = errors.New(c.clean(strings.TrimSpace(fmt.Sprintf("HTTP status %d: %s", res.StatusCode, message))))
