@@ -37,6 +37,9 @@ func openParquet(path string, src io.ReaderAt, size int64) (next func() (Record,
 	for _, column := range file.Schema().Fields() {
 		p.columns = append(p.columns, column.Name())
 	}
+	if !slices.ContainsFunc(file.RowGroups(), func(g parquet.RowGroup) bool { return g.NumRows() != 0 }) {
+		p.err = io.EOF // the library fails at the first page of a group without rows
+	}
 	return p.next, nil
 }
 

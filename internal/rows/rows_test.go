@@ -3,6 +3,7 @@ package rows
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -234,6 +235,23 @@ func TestShapes(t *testing.T) {
 		if s := strings.Join(got, " "); s != c.want {
 			t.Errorf("%s: got  %s\nwant %s", name, s, c.want)
 		}
+	}
+}
+
+// A table without rows as pyarrow writes it has a group of no rows: pq.write_table of two columns of text.
+func TestEmptyParquet(t *testing.T) {
+	text, err := base64.StdEncoding.DecodeString("UEFSMRUEFQAVAkwVABUAEgAAABUEFQAVAkwVABUAEgAAABUEGTw1ABgGc2NoZW1hFQQAFQwlAhgLaW5zdHJ1Y3Rpb24lAEwcAAAAFQwlAhgGb3" +
+		"V0cHV0JQBMHAAAABYAGRwZLCYAHBUMGSUABhkYC2luc3RydWN0aW9uFQIWABYcFh4mACYIKRwVBBUAFQIAAAAmABwVDBklAAYZGAZvdXRwdXQV" +
+		"AhYAFhwWHiYAJiYpHBUEFQAVAgAAABY4FgAmCBY8ABkcGAxBUlJPVzpzY2hlbWEY4AEvLy8vLzZBQUFBQVFBQUFBQUFBS0FBd0FCZ0FGQUFnQU" +
+		"NnQUFBQUFCQkFBTUFBQUFDQUFJQUFBQUJBQUlBQUFBQkFBQUFBSUFBQUJBQUFBQUJBQUFBTmovLy84QUFBRUZFQUFBQUJnQUFBQUVBQUFBQUFB" +
+		"QUFBWUFBQUJ2ZFhSd2RYUUFBTVQvLy84UUFCUUFDQUFHQUFjQURBQUFBQkFBRUFBQUFBQUFBUVVRQUFBQUlBQUFBQVFBQUFBQUFBQUFDd0FBQU" +
+		"dsdWMzUnlkV04wYVc5dUFBUUFCQUFFQUFBQQAYIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGSwcAAAcAAAAwQEAAFBBUjE=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "empty.parquet", string(text))
+	if got, errs := collect(t, path, Read(t.Context(), path)); len(got) != 0 || len(errs) != 0 {
+		t.Errorf("%d rows, %q", len(got), errs)
 	}
 }
 
