@@ -58,7 +58,7 @@ func TestClassifyLocally(t *testing.T) {
 		t.Errorf("a path that is not there: %d, %s", code, stderr)
 	}
 	code, _, stderr = execute(strings.NewReader(""), args("c.jsonl", "--model", demoModel(t), "--adapter", path("gone"))...)
-	if code != cli.Failed || !strings.Contains(stderr, filepath.Join("gone", "adapter_config.json")) {
+	if code != cli.Failed || strings.Count(stderr, filepath.Join("gone", "adapter_config.json")) != 1 {
 		t.Errorf("an adapter that is not there: %d, %s", code, stderr)
 	}
 }

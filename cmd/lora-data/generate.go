@@ -27,7 +27,7 @@ type generate struct {
 	Journal   string `placeholder:"FILE" help:"All requests and answers. Without it: the output's name and .journal."`
 	Replay    bool   `help:"Make the rows of the journal without asking anybody."`
 	DryRun    bool   `name:"dry-run" help:"Show the first request, and stop."`
-	Target    int    `placeholder:"N" help:"Rows to make. Without it: 1000, and with --replay as many as the run was to make."`
+	Target    *int   `placeholder:"N" help:"Rows to make. Without it: 1000, and with --replay as many as the run was to make."`
 	Seeds     string `placeholder:"FILE" help:"Seed tasks in Self-Instruct's format. Without it: 80 that come with the program."`
 	Prompt    string `placeholder:"FILE" help:"A prompt of your own, with {tasks} and {count}; {first} and {examples} besides."`
 	Seed      uint64 `placeholder:"N" help:"Chooses the seed tasks that each request shows."`
@@ -122,6 +122,9 @@ func (c *generate) check() error {
 	if given := c.asks(); c.Replay && len(given) > 0 {
 		return cli.Usagef("--replay takes everything from the journal and asks nobody: it has no use for %s", strings.Join(given, ", "))
 	}
+	if c.Target != nil && *c.Target < 1 {
+		return cli.Usagef("--target %d: want at least 1", *c.Target)
+	}
 	if c.DryRun {
 		return nil
 	}
@@ -174,14 +177,18 @@ func (c *generate) recipe() (r bioinstruct.Recipe, err error) {
 }
 
 func (c *generate) make(ctx context.Context, s *cli.Streams, r bioinstruct.Recipe, o bioinstruct.Options) (*bioinstruct.Result, error) {
+	target := 0 // as many as the run was to make
+	if c.Target != nil {
+		target = *c.Target
+	}
 	if c.Replay {
-		return bioinstruct.Replay(ctx, c.Journal, c.Target, o)
+		return bioinstruct.Replay(ctx, c.Journal, target, o)
 	}
 	m, err := c.open(c.Model)
 	if err != nil {
 		return nil, err
 	}
-	l := bioinstruct.Limits{Target: cmp.Or(c.Target, 1000), MaxRequests: c.Requests, MaxBarren: c.Barren}
+	l := bioinstruct.Limits{Target: cmp.Or(target, 1000), MaxRequests: c.Requests, MaxBarren: c.Barren}
 	b := newBar(s.Err, l.Target, "rows")
 	o.Progress = func(r *bioinstruct.Result) { b.set(len(r.Rows)) }
 	got, err := bioinstruct.Generate(ctx, c.Journal, m, r, l, o)

@@ -61,6 +61,12 @@ func TestGenerateCommand(t *testing.T) {
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
+	for _, target := range []string{"0", "-4"} { // be there a journal or not
+		code, _, stderr := execute(strings.NewReader(""), "generate", "--model", "m", "--target", target, "--out", path("a.jsonl"), "--overwrite")
+		if code != cli.Usage || !strings.Contains(stderr, "--target "+target+": want at least 1") || strings.Contains(stderr, "goes on") {
+			t.Errorf("a target of %s: %d, %s", target, code, stderr)
+		}
+	}
 	rows := read(t, path("a.jsonl"))
 	if strings.Count(rows, "\n") != 3 || !strings.HasPrefix(rows, `{"instruction": "Explain x1 to y1 and z1.",`) {
 		t.Errorf("%s", rows)
@@ -186,6 +192,9 @@ func TestStatsCommand(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 	if code, _, stderr := execute(strings.NewReader(""), "stats", file, "--plot", svg); code != cli.Usage || !strings.Contains(stderr, svg+" exists") {
+		t.Errorf("%d, %s", code, stderr)
+	}
+	if code, _, stderr := execute(strings.NewReader(""), "stats", file, "--plot", svg+".png"); code != cli.Usage || !strings.Contains(stderr, "drawings are SVG") {
 		t.Errorf("%d, %s", code, stderr)
 	}
 	code, _, stderr := execute(strings.NewReader(""), "stats", filepath.Join(dir, "bad.jsonl"))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/bioinstruct"
@@ -41,6 +43,9 @@ Examples:
 
 // Run carries the command out.
 func (c *stats) Run(ctx context.Context, s *cli.Streams) (err error) {
+	if c.Plot != "" && !strings.EqualFold(filepath.Ext(c.Plot), ".svg") {
+		return cli.Usagef("--plot %s: drawings are SVG, in files *.svg", c.Plot)
+	}
 	if _, err := os.Lstat(c.Plot); err == nil && c.Plot != "" && !c.Overwrite {
 		return cli.Usagef("%s exists (--overwrite replaces it)", c.Plot)
 	}

@@ -128,8 +128,10 @@ func (s System) Check() (Identity, error) {
 	id.Template = a.template.Name + " " + shorten(a.print, nil)
 	id.Checkpoint = shorten(ModelFingerprint(s.Model))
 	if s.Adapter != "" {
-		id.Adapter = shorten(AdapterFingerprint(s.Adapter))
-		errs = append(errs, Fits(s.Model, s.Adapter))
+		print, err := AdapterFingerprint(s.Adapter)
+		if id.Adapter = shorten(print, err); err == nil {
+			errs = append(errs, Fits(s.Model, s.Adapter))
+		}
 	}
 	return id, errors.Join(errs...)
 }
