@@ -206,7 +206,7 @@ func TestMatrixJudge(t *testing.T) {
 		"judge: {model: gpt-x, attempts: 0}\n":     "0 attempts",
 	} {
 		code, _, stderr := execute("matrix", "--grid", write(t, "grid.yaml", plain+text), "--out", out)
-		if code == cli.Done || !strings.Contains(stderr, want) {
+		if code != cli.Failed || !strings.Contains(stderr, want) { // wrong usage is the command line's alone
 			t.Errorf("%s: exit status %d, %s", text, code, stderr)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -129,6 +130,9 @@ func (c *study) judge(g *matrix.Judge) (*judge.Options, error) {
 		flags.Timeout, flags.Attempts = g.Timeout, g.Attempts
 	}
 	o, err := flags.judge()
+	if wrong, ok := errors.AsType[cli.UsageError](err); ok { // of a file, not of the command line
+		err = wrong.Err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: judge: %w", c.Grid, err)
 	}

@@ -962,6 +962,22 @@ func TestInterrupt(t *testing.T) {
 	}
 	o.Progress = nil
 	mustRun(t, o)
+	// One that begins anew leaves nothing of the earlier one, were it stopped at once.
+	for _, name := range []string{ReportFile, verdictsFile} {
+		if err := os.WriteFile(filepath.Join(o.Out, name), []byte("of the earlier run"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop = context.WithCancel(t.Context())
+	o.Overwrite, o.Progress = true, func(Progress) { stop() }
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for _, name := range []string{ResultsFile, ReportFile, verdictsFile} {
+		if _, err := os.Lstat(filepath.Join(o.Out, name)); err == nil {
+			t.Errorf("%s is still there", name)
+		}
+	}
 }
 
 func TestWrong(t *testing.T) {

@@ -157,7 +157,7 @@ func (r *run) claim() error {
 		return err
 	}
 	if r.Overwrite {
-		for _, name := range []string{runFile, predictionsFile, ResultsFile, ReportFile} {
+		for _, name := range []string{runFile, predictionsFile, ResultsFile, ReportFile, verdictsFile} {
 			if err := os.Remove(r.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
