@@ -56,8 +56,8 @@ as the data has them; of several with the same rows, one. A count of rows is cho
 use_rslora, target_modules, learning_rate, lr_scheduler_type, warmup_steps, warmup_ratio, weight_decay, max_grad_norm,
 per_device_train_batch_size, gradient_accumulation_steps, num_train_epochs, max_steps, max_seq_length, train_on_inputs, group_by_prefix,
 compute (f32, bf16) and base (none, nf4, int8); eval has batch_size, beams, max_new_tokens, stop, shots (examples before each question;
-BioInstruct's authors show one) and shots_split, the split of the rows that examples are of; a task may have shots_from, files of such
-rows. judge has model, rubric, base_url,
+BioInstruct's authors show one) and shots_split, the split of the rows that examples are of; a task may have a shots_split
+of its own, and shots_from, files of such rows. judge has model, rubric, base_url,
 key_env, no_temperature, max_tokens, max_completion_tokens, concurrency, requests_per_minute, tokens_per_minute, timeout and attempts,
 which are what the flags --judge-... of lora-eval run are.
 

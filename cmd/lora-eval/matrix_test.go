@@ -183,7 +183,7 @@ func TestMatrixShots(t *testing.T) {
 	grid := gridOf(t, 1)
 	text := string(contents(t, grid))
 	train := regexp.MustCompile(`data: \[(.*)\]`).FindStringSubmatch(text)[1]
-	shown := strings.NewReplacer("limit: 6}", "limit: 6, shots_from: "+train+"}", "batch_size: 2}", "batch_size: 2, shots: 1, shots_split: train}").Replace(text)
+	shown := strings.NewReplacer("limit: 6}", "limit: 6, shots_split: train, shots_from: "+train+"}", "batch_size: 2}", "batch_size: 2, shots: 1, shots_split: test}").Replace(text)
 	grid, out := write(t, "shown.yaml", shown), filepath.Join(t.TempDir(), "out")
 	table := must(t, "matrix", "--grid", grid, "--out", out)
 	if !strings.Contains(table, "answers-qa (QA): rougeL, 6 of 12 rows, seed 42, test, 1-shot;") {

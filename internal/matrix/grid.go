@@ -125,8 +125,10 @@ type Task struct {
 	Split string `yaml:"split" json:"split,omitempty"`
 	Where string `yaml:"where" json:"where,omitempty"`
 	Limit int    `yaml:"limit" json:"limit,omitempty"` // of rows, chosen as eval.Options.Limit says; 0: all
-	// ShotsFrom are files of rows to take examples from; none: the task's own rows of the split Eval.ShotsSplit.
-	ShotsFrom List `yaml:"shots_from" json:"shots_from,omitempty"`
+	// ShotsFrom are files of rows to take examples from, those of ShotsSplit where that is said; none: Rows. An empty
+	// ShotsSplit is Eval's.
+	ShotsFrom  List   `yaml:"shots_from" json:"shots_from,omitempty"`
+	ShotsSplit string `yaml:"shots_split" json:"shots_split,omitempty"`
 }
 
 // Eval are the settings of answers.
@@ -235,6 +237,7 @@ func (g *Grid) Check() error {
 		wrong(t.Task == "", "tasks[%d]: which task? want one that is built in, or a file", i)
 		wrong(len(t.Rows) == 0, "tasks[%d]: %s has no rows", i, t.Task)
 		wrong(t.Split != "" && !slices.Contains(medtuned.Splits, t.Split), "tasks[%d]: split %q is none of %q", i, t.Split, medtuned.Splits)
+		wrong(t.ShotsSplit != "" && !slices.Contains(medtuned.Splits, t.ShotsSplit), "tasks[%d]: shots_split %q is none of %q", i, t.ShotsSplit, medtuned.Splits)
 		wrong(t.Limit < 0, "tasks[%d]: a limit of %d", i, t.Limit)
 		_, err := mix.ParseWhere(t.Where)
 		wrong(err != nil, "tasks[%d]: where: %w", i, err)

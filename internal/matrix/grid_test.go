@@ -64,6 +64,7 @@ func TestWrongGrids(t *testing.T) {
 		{"shots: 1", "shots: -1", "shots -1: want 0 to 64"},
 		{"shots: 1", "shots: 65", "shots 65: want 0 to 64"},
 		{"shots_split: train", "shots_split: tran", `shots_split "tran"`},
+		{"split: test,", "split: test, shots_split: tset,", `tasks[0]: shots_split "tset"`},
 	} {
 		text := strings.Replace(good, c.old, c.new, 1)
 		if text == good {

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -227,6 +228,9 @@ func (r *runner) fingerprint(s settings) (string, error) {
 		}
 		for _, f := range t.shots {
 			parts = append(parts, "shots "+f.SHA256)
+		}
+		if t.ShotsSplit != "" {
+			parts = append(parts, "shots of "+t.ShotsSplit)
 		}
 	}
 	text, err := json.Marshal(parts)
@@ -481,7 +485,7 @@ func (r *runner) ask(ctx context.Context, b *Base, name, dir, adapter string) (s
 		if n := r.Grid.Eval.Shots; n != nil {
 			o.Shots = *n
 		}
-		o.ShotsSplit = r.Grid.Eval.ShotsSplit
+		o.ShotsSplit = cmp.Or(t.ShotsSplit, r.Grid.Eval.ShotsSplit)
 		o.Perplexity = false
 		o.Model = r.modelOptions()
 		o.Model.Progress = r.Converting

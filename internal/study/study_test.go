@@ -1,5 +1,6 @@
-// Package study tests the worked example of README.md: its corpora in testdata/study, and that the demo model learns
-// what they ask through the commands that stand there.
+// Package study tests what README.md says of data and scores: that the demo model learns what the corpora of testdata/study
+// ask through the commands that stand there, that the commands of both papers' sections do their work, and that the way
+// from corpora to a report is open for real corpora, too.
 package study
 
 import (
@@ -169,7 +170,7 @@ func TestItLearns(t *testing.T) {
 		t.Skip("builds three commands and trains twice, and -short is set")
 	}
 	w := newWorkplace(t)
-	lines := commands(t)
+	lines := commands(t, "## From corpora to a score", "lora-data convert", "lora-data mix", "lora-train", "lora-eval run")
 	for _, line := range lines {
 		w.carryOut(line)
 	}
@@ -197,15 +198,15 @@ func TestItLearns(t *testing.T) {
 	}
 }
 
-// commands are those of the example in README.md.
-func commands(t *testing.T) (lines []string) {
+// commands are those of a section of README.md, among them each of some.
+func commands(t *testing.T, heading string, want ...string) (lines []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(golden.Root(t), "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(text), "\n## From corpora to a score\n")
-	section, _, _ = strings.Cut(section, "\n## ")
+	_, section, found := strings.Cut(string(text), "\n"+heading+"\n")
+	section, _, _ = strings.Cut(section, "\n##")
 	for i, part := range strings.Split(section, "\n```\n") {
 		if i%2 == 0 { // between blocks
 			continue
@@ -216,9 +217,9 @@ func commands(t *testing.T) (lines []string) {
 			}
 		}
 	}
-	for _, name := range []string{"lora-data convert", "lora-data mix", "lora-train", "lora-eval run"} {
+	for _, name := range want {
 		if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+" ") }) {
-			t.Fatalf("README.md's example has no %s (the section is there: %v): %q", name, found, lines)
+			t.Fatalf("README.md, %s, has no %s (the section is there: %v): %q", heading, name, found, lines)
 		}
 	}
 	return lines
