@@ -197,3 +197,46 @@ func TestRunNeedsItsParts(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// The micro-batch that the memory has room for: all rows of a step where that is so, fewer where less is given.
+func TestFitMicroBatch(t *testing.T) {
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	o := train.Defaults()
+	o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps = 2, 2
+	fit := func(limit int64) (size, accumulation int, err error) {
+		m, err := model.Open(c.Path("model"), model.Options{Compute: "f32", MemoryLimit: limit, Activations: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		a, err := lora.Load(m, c.Path("adapter_init"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return train.FitMicroBatch(t.Context(), m, a, nil, data, o)
+	}
+	if size, n, err := fit(0); size != 4 || n != 1 || err != nil {
+		t.Errorf("with all memory: %d rows, %d a step, %v", size, n, err)
+	}
+	seen := map[int]bool{}
+	for limit := int64(1 << 30); len(seen) < 3; limit -= limit / 256 {
+		size, n, err := fit(limit)
+		if err != nil {
+			if !strings.Contains(err.Error(), "cannot be kept") || !seen[1] {
+				t.Errorf("%d bytes: %v", limit, err)
+			}
+			break
+		}
+		if size*n != 4 {
+			t.Fatalf("%d bytes: %d rows, %d a step", limit, size, n)
+		}
+		seen[size] = true
+	}
+	if !seen[4] || !seen[1] {
+		t.Errorf("sizes that came: %v", seen)
+	}
+}
