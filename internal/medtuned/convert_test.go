@@ -616,29 +616,29 @@ func TestReadTask(t *testing.T) {
 		"category: IE>category: XX":                               `category: "XX" is none of QA, IE, GEN, other`,
 		"[accuracy]>[accuracy, rougeL]":                           `metrics: "rougeL" is none of accuracy, `,
 		"[accuracy]>[]":                                           "metrics: none is given",
-		"[accuracy]>accuracy":                                     `line 6: metrics: expected a list, got the text "accuracy"`,
-		"parser: label>parser: [label]":                           "line 7: parser: expected a text, got a list",
+		"[accuracy]>accuracy":                                     `falls.yaml:6: metrics: expected a list, got the text "accuracy"`,
+		"parser: label>parser: [label]":                           "falls.yaml:7: parser: expected a text, got a list",
 		`labels: [yes, "no"]>labels: []`:                          "labels: none is given, and the parser label reads them",
-		`labels: [yes, "no"]>labels: [a, a]`:                      `line 8: labels: [1]: "a" is there twice`,
+		`labels: [yes, "no"]>labels: [a, a]`:                      `falls.yaml:8: labels: [1]: "a" is there twice`,
 		"max_new_tokens: 4>max_new_tokens: many":                  `max_new_tokens: expected a whole number, got "many"`,
 		"max_new_tokens: 4>max_new_tokens: 0":                     "max_new_tokens: 0 is not from 1 to 65536",
-		"max_new_tokens: 4>max_tokens: 4":                         "line 9: max_tokens: unknown key; it may be name, title",
+		"max_new_tokens: 4>max_tokens: 4":                         "falls.yaml:9: max_tokens: unknown key; it may be name, title",
 		"instructions: [Was there a fall?]>instructions: [' ']":   "instructions[0] is empty",
 		"instructions: [Was there a fall?]>instructions: ['{x}']": "instructions[0] has the placeholder {x}",
 		"title: does the note mention a fall?>name: A b":          `name: "A b" is not made of small letters`,
 		"title: does the note mention a fall?>shape: guessed":     `shape: "guessed" is none of read, inferred, own`,
 		"title: does the note mention a fall?>none: x":            "none: the answer for no label is for the parser labels",
 		"fell: yes>fell: maybe":                                   `aliases: fell: "maybe" is none of yes, no`,
-		"aliases:\n  fell: yes>aliases: [y]":                      "line 3: aliases: expected other spellings of labels (spelling: label), got a list",
+		"aliases:\n  fell: yes>aliases: [y]":                      "falls.yaml:3: aliases: expected other spellings of labels (spelling: label), got a list",
 		"parser: label>parser: choice":                            "labels: the parser choice does not read them",
-		"title: does the note mention a fall?>&a title: x":        "an anchor (&) is not read here",
+		"title: does the note mention a fall?>&a title: x":        "falls.yaml:2: an anchor (&) is not read here",
 	} {
 		from, to, _ := strings.Cut(change, ">")
 		text := strings.Replace(userTask, from, to, 1)
 		if text == userTask {
 			t.Fatalf("%q changes nothing", change)
 		}
-		if _, err := ReadTask("falls.yaml", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "task falls.yaml: ") {
+		if _, err := ReadTask("falls.yaml", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "falls.yaml:") {
 			t.Errorf("%s: %v, want %q", change, err, want)
 		}
 	}
@@ -647,11 +647,12 @@ func TestReadTask(t *testing.T) {
 func TestReadInstructions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.yaml")
 	for text, want := range map[string]string{
-		"gad: []":           "x.yaml: line 1: gad: the list is empty",
-		"gadd: [a]":         "x.yaml: line 1: gadd: no such task; there are aci-bench, ",
-		"a: [b]\ngad: text": "x.yaml: line 2: gad: expected a list, got the text",
-		"gad: ['{x}']":      "x.yaml: line 1: gad: instructions[0] has the placeholder {x}",
-		"gad: [a, [b]]":     "x.yaml: line 1: gad: [1]: expected a text, got a list",
+		"gad: []":           "x.yaml:1: gad: the list is empty",
+		"gadd: [a]":         "x.yaml:1: gadd: no such task; there are aci-bench, ",
+		"a: [b]\ngad: text": "x.yaml:2: gad: expected a list, got the text",
+		"gad: [&a b]":       "x.yaml:1: an anchor (&)",
+		"gad: ['{x}']":      "x.yaml:1: gad: instructions[0] has the placeholder {x}",
+		"gad: [a, [b]]":     "x.yaml:1: gad: [1]: expected a text, got a list",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)

@@ -132,16 +132,15 @@ func names(tasks []Task) (list []string) {
 func ReadTask(name string, src io.Reader) (Task, error) {
 	text, err := io.ReadAll(io.LimitReader(src, strictyaml.MaxBytes+1))
 	if err != nil {
-		return Task{}, fmt.Errorf("task %s: %w", name, err)
+		return Task{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return parseTask(name, text)
 }
 
 func parseTask(file string, text []byte) (Task, error) {
-	fail := func(err error) (Task, error) { return Task{}, fmt.Errorf("task %s: %w", file, err) }
 	entries, err := strictyaml.Parse(text)
 	if err != nil {
-		return fail(err)
+		return Task{}, strictyaml.In(file, err)
 	}
 	t := Task{Name: strings.TrimSuffix(path.Base(strings.ReplaceAll(file, `\`, "/")), ".yaml"), Shape: "own"}
 	var number, shots string
@@ -165,7 +164,7 @@ func parseTask(file string, text []byte) (Task, error) {
 			err = errors.New("unknown key; it may be name, title, category, metrics, parser, labels, aliases, none, max_new_tokens, shape, instructions, template, stop, shots, shots_split")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("line %d: %s: %w", e.Key.GetToken().Position.Line, key, err))
+			errs = append(errs, fmt.Errorf("%s:%d: %s: %w", file, e.Key.GetToken().Position.Line, key, err))
 		}
 	}
 	whole := func(key, text string, into *int) {
@@ -173,16 +172,16 @@ func parseTask(file string, text []byte) (Task, error) {
 			return
 		}
 		if *into, err = strconv.Atoi(text); err != nil {
-			errs = append(errs, fmt.Errorf("%s: expected a whole number, got %q", key, text))
+			errs = append(errs, fmt.Errorf("%s: %s: expected a whole number, got %q", file, key, text))
 		}
 	}
 	whole("max_new_tokens", number, &t.MaxNewTokens)
 	whole("shots", shots, &t.Shots)
 	if len(errs) == 0 {
-		errs = append(errs, t.Check())
+		errs = append(errs, strictyaml.In(file, t.Check()))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fail(err)
+		return Task{}, err
 	}
 	return t, nil
 }
@@ -271,7 +270,7 @@ func ReadInstructions(file string) (map[string][]string, error) {
 	}
 	entries, err := strictyaml.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, strictyaml.In(file, err)
 	}
 	tasks, err := builtin()
 	if err != nil {
@@ -283,7 +282,7 @@ func ReadInstructions(file string) (map[string][]string, error) {
 	for _, e := range entries {
 		key := e.Key.GetToken().Value
 		fail := func(err error) {
-			errs = append(errs, fmt.Errorf("%s: line %d: %s: %w", file, e.Key.GetToken().Position.Line, key, err))
+			errs = append(errs, fmt.Errorf("%s:%d: %s: %w", file, e.Key.GetToken().Position.Line, key, err))
 		}
 		wordings, err := list(e.Value)
 		if err == nil && len(wordings) == 0 {

@@ -45,6 +45,11 @@ func Unmarshal(name string, text []byte, dst any) error {
 	if len(entries) > 0 { // of a text without any, the library makes a dst that is empty
 		err = mistaken(yaml.UnmarshalWithOptions(bytes.TrimPrefix(text, mark), dst, yaml.Strict()))
 	}
+	return In(name, err)
+}
+
+// In says of an error what text it is in, by its name, and in which line, where that is known: "grid.yaml:3: ". Nil stays nil.
+func In(name string, err error) error {
 	if bad, ok := errors.AsType[*Error](err); ok && bad.Line > 0 {
 		return fmt.Errorf("%s:%d: %s", name, bad.Line, bad.Msg)
 	}
