@@ -23,7 +23,7 @@ type run struct {
 	Model       []string `sep:"none" group:"Who answers" placeholder:"DIR" help:"Checkpoint: a directory or a .gguf file. May be repeated, without adapters."`
 	Adapter     []string `sep:"none" group:"Who answers" placeholder:"DIR" help:"Adapter of the model, a PEFT directory. May be repeated."`
 	WithBase    bool     `group:"Who answers" help:"With adapters: ask the model without one, too, first."`
-	Predictions []string `sep:"none" group:"Who answers" placeholder:"FILE" help:"Score the answers of a file (predictions.jsonl, or lines with id and prediction) instead of asking a model. May be repeated."`
+	Predictions []string `sep:"none" group:"Who answers" placeholder:"FILE" help:"Score the answers of a file (predictions.jsonl, or records with id and prediction: JSON, JSON Lines, CSV, TSV or Parquet) instead of asking a model. May be repeated."`
 
 	Task        []string `sep:"none" required:"" group:"Rows" placeholder:"NAME|FILE=ROWS" help:"A task, built in or a YAML file, and a file of its rows. May be repeated; several files of one task are read one after another."`
 	Split       string   `group:"Rows" enum:",train,dev,test" default:"" placeholder:"NAME" help:"Only rows of this split: train, dev (validation) or test."`

@@ -3,6 +3,7 @@ package eval
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/biolora/biolora/internal/fingerprint"
-	"github.com/biolora/biolora/internal/regular"
+	"github.com/biolora/biolora/internal/rows"
+	"github.com/biolora/biolora/internal/strictjson"
 )
 
 // Answer is a line of predictions.jsonl.
@@ -101,7 +104,7 @@ func (r *run) replay(f io.Reader, plan []due) (done int, end int64, err error) {
 				return 0, 0, err
 			}
 			var a Answer
-			if err := json.Unmarshal(line, &a); err != nil {
+			if err := decode(line, &a); err != nil {
 				return 0, 0, fmt.Errorf("line %d: %w", done+1, err)
 			}
 			if a.System != b.system || a.Task != b.set.Task.Name || a.ID != row.key {
@@ -160,8 +163,30 @@ func (j *journal) add(batch []Answer) error {
 	return j.f.Sync()
 }
 
+// decode is json.Unmarshal, but for errors that speak of Go.
+func decode(text []byte, into any) error {
+	err := json.Unmarshal(text, into)
+	wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return err
+	}
+	expected := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		expected = "a string"
+	case reflect.Int, reflect.Float64:
+		expected = "a number"
+	case reflect.Slice:
+		expected = "an array"
+	}
+	if wrong.Field == "" {
+		return fmt.Errorf("expected %s, got: %s", expected, wrong.Value)
+	}
+	return fmt.Errorf("the field %q: expected %s, got: %s", strings.TrimPrefix(wrong.Field, "Answer."), expected, wrong.Value)
+}
+
 // existing takes the answers from files.
-func (r *run) existing() error {
+func (r *run) existing(ctx context.Context) error {
 	if err := r.claimResults(); err != nil {
 		return err
 	}
@@ -172,7 +197,7 @@ func (r *run) existing() error {
 		}
 	}
 	for _, path := range r.Predictions {
-		if err := g.file(path); err != nil {
+		if err := g.file(ctx, path); err != nil {
 			return err
 		}
 	}
@@ -210,7 +235,7 @@ type gathering struct {
 	unused map[string]int       // answers to other rows, by file
 }
 
-// given is a line of a file of answers. Other keys are passed over.
+// given is a record of a file of answers. Other keys are passed over.
 type given struct {
 	Answer
 	Row        json.RawMessage `json:"id"` // a text, or a number as it is written
@@ -218,47 +243,37 @@ type given struct {
 	Prediction *string         `json:"prediction"` // other programs' name for it
 }
 
-func (g *gathering) file(path string) error {
-	f, err := regular.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (g *gathering) file(ctx context.Context, path string) error {
 	sum, err := fingerprint.File(path)
 	if err != nil {
 		return err
 	}
 	file := File{Path: path, SHA256: sum}
-	in := bufio.NewReaderSize(f, 1<<20)
-	for number := 1; ; number++ {
-		line, end := readLine(in)
-		if end != nil && end != io.EOF {
-			return fmt.Errorf("%s:%d: %w", path, number, end)
-		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			if err := g.line(path, line); err != nil {
-				return fmt.Errorf("%s:%d: %w", path, number, err)
+	for rec, err := range rows.Records(ctx, path, rows.Shape{}) {
+		if err == nil {
+			if err = g.record(path, &rec); err != nil {
+				err = &rows.Error{Place: rec.Place, Err: err}
 			}
-			file.Rows++
 		}
-		if end == io.EOF {
-			break
+		if err != nil {
+			return err
 		}
+		file.Rows++
 	}
 	g.given = append(g.given, file)
 	return nil
 }
 
-func (g *gathering) line(path string, line []byte) error {
+func (g *gathering) record(path string, rec *rows.Record) error {
 	var a given
-	if err := json.Unmarshal(line, &a); err != nil {
+	if err := decode(strictjson.Format(rec.Fields), &a); err != nil {
 		return err
 	}
 	switch {
 	case a.Text != nil && a.Prediction != nil:
 		return errors.New("it has both answer and prediction")
 	case a.Text == nil && a.Prediction == nil:
-		return errors.New("it has neither answer nor prediction")
+		return fmt.Errorf("it has neither answer nor prediction, but %s", rec.Names())
 	case a.Text == nil:
 		a.Text = a.Prediction
 	}

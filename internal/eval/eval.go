@@ -236,7 +236,7 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 	}
 	defer func() { r.release() }()
 	if len(o.Predictions) > 0 {
-		err = r.existing()
+		err = r.existing(ctx)
 	} else {
 		err = r.ask(ctx)
 	}

@@ -502,6 +502,32 @@ func TestPredictions(t *testing.T) {
 	if s.System != "theirs" || s.Invalid != 3 || m.Value != 0.4 {
 		t.Errorf("%+v", s)
 	}
+	// The same in other forms of files.
+	lines := strings.Split(strings.TrimSpace(theirs.String()), "\n")
+	table := "id,prediction\n"
+	for i := range lines {
+		table += fmt.Sprintf("test-%d,%s\n", i, []string{"Yes.", "I cannot tell", "The answer is yes"}[i%3])
+	}
+	for name, text := range map[string]string{
+		"array.json": "[" + strings.Join(lines, ",\n") + "]", "bom.jsonl": "\uFEFF" + strings.Join(lines, "\r\n"), "table.csv": table,
+	} {
+		again.Predictions = []string{write(t, name, text)}
+		if other := mustRun(t, again).Tasks[0].Scores[0]; other.Invalid != 3 || other.Metrics[0] != s.Metrics[0] {
+			t.Errorf("%s: %+v", name, other)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"id": "test-0", "prediction": ["yes"]}`:                    `wrong.jsonl:1: the field "prediction": expected a string, got: array`,
+		`{"id": "test-0", "answer": "a", "gold": {"tokens": "3"}}`:   `wrong.jsonl:1: the field "gold.tokens": expected a number, got: string`,
+		`{"id": "test-0", "output": "yes"}`:                          `wrong.jsonl:1: it has neither answer nor prediction, but "id", "output"`,
+		"{\"id\": \"test-0\", \"prediction\": \"a\"}\n[1]":           `wrong.jsonl:2: expected a JSON object, got "[1]"`,
+		"{\"id\": \"test-0\", \"prediction\": \"a\"}\n{\"id\": \"te": "wrong.jsonl:2: byte 10 of the row: ",
+	} {
+		again.Predictions = []string{write(t, "wrong.jsonl", text)}
+		if _, err := Run(t.Context(), again); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
 }
 
 // Systems that share a model are asked as each would be alone.

@@ -177,8 +177,12 @@ func (r *run) claim() error {
 		return err
 	}
 	var before state
-	if err := json.Unmarshal(text, &before); err != nil || before.Settings == nil {
-		return errors.Join(fmt.Errorf("%s cannot be read", r.path(runFile)), err)
+	err = json.Unmarshal(text, &before)
+	if err == nil && before.Settings == nil {
+		err = errors.New("it has no settings")
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w", r.path(runFile), err)
 	}
 	if r.backends = before.Backends; r.backends == nil {
 		r.backends = map[string]string{}
