@@ -123,6 +123,14 @@ func parse(args []string, stdout io.Writer) (*Run, error) {
 	return r, nil
 }
 
+// helpExamples stand in the help.
+const helpExamples = `Examples:
+
+  lora-train --model Llama-2-7b-hf --data bioinstruct.json --out adapter
+  lora-train --preset bioinstruct --model Llama-2-7b-hf --base nf4 --data bioinstruct.json --out adapter
+  lora-train --config run.yaml --learning-rate 1e-4 --out adapter-2
+  lora-train --model Llama-2-7b-hf --data bioinstruct.json --benchmark`
+
 // parseFlags reads the command line and returns the keys it gives.
 func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, err error) {
 	helped := false
@@ -142,6 +150,7 @@ func parseFlags(args []string, into *flags, stdout io.Writer) (given []string, e
 	if err != nil {
 		return nil, err
 	}
+	k.Model.Detail = helpExamples
 	showDefaults(k)
 	ctx, err := k.Parse(cli.JoinNegative(args))
 	switch {

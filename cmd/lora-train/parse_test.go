@@ -204,7 +204,8 @@ func TestHelpHasAllFlagsAndDefaults(t *testing.T) {
 		}
 	}
 	flat := strings.Join(strings.Fields(out.String()), " ")
-	for _, want := range []string{"Rank. Default: 16.", "alpha / r. Default: 32.", "Default: 0.0003.", "Default: q_proj,v_proj.", "Default: alpaca."} {
+	for _, want := range []string{"Rank. Default: 16.", "alpha / r. Default: 32.", "Default: 0.0003.", "Default: q_proj,v_proj.", "Default: alpaca.",
+		"Examples: lora-train --model Llama-2-7b-hf --data bioinstruct.json --out adapter lora-train --preset"} {
 		if !strings.Contains(flat, want) {
 			t.Errorf("the help lacks %q", want)
 		}
