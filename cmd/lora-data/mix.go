@@ -118,7 +118,10 @@ func (c *mixing) Run(ctx context.Context, s *cli.Streams) error {
 	report := &mixReport{Recipe: c.Recipe, About: recipe.About, Seed: recipe.Seed, Out: c.Out, Sources: parts}
 	if len(sets) > 0 {
 		var leaky []bool
-		if report.Leakage, leaky, err = mix.Leakage(ctx, all, sets); err != nil {
+		b := newBar(s.Err, len(all), "rows compared")
+		report.Leakage, leaky, err = mix.Leakage(ctx, all, sets, b.set)
+		b.end()
+		if err != nil {
 			return err
 		}
 		if all, err = c.leaked(s, report, all, leaky); err != nil {

@@ -97,8 +97,8 @@ type posting struct {
 
 // Leakage looks for the rows of test sets in training rows. Two rows overlap where a run of 13 words of one's question or
 // output is in the other's question or output. leaks are in the order of the sets; leaky says which training rows are
-// concerned.
-func Leakage(ctx context.Context, training []rows.Row, sets []TestSet) (leaks []Leak, leaky []bool, err error) {
+// concerned. progress is told how many training rows were compared; it may be nil.
+func Leakage(ctx context.Context, training []rows.Row, sets []TestSet, progress func(compared int)) (leaks []Leak, leaky []bool, err error) {
 	x := newIndex()
 	leaks, leaky = make([]Leak, len(sets)), make([]bool, len(training))
 	for i, s := range sets {
@@ -131,6 +131,9 @@ func Leakage(ctx context.Context, training []rows.Row, sets []TestSet) (leaks []
 		for set := range concerned {
 			leaks[set].Training++
 			leaky[i] = true
+		}
+		if progress != nil {
+			progress(i + 1)
 		}
 	}
 	for i, t := range x.tests {

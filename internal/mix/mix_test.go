@@ -289,12 +289,16 @@ func TestLeakage(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"exam", []string{path}}, {"none", nil}})
+	var compared []int
+	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"exam", []string{path}}, {"none", nil}}, func(n int) { compared = append(compared, n) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := []bool{true, true, false, true, false, true}; !slices.Equal(leaky, want) {
 		t.Errorf("leaky %v, want %v", leaky, want)
+	}
+	if !slices.Equal(compared, []int{1, 2, 3, 4, 5, 6}) {
+		t.Errorf("progress %v", compared)
 	}
 	l := leaks[0]
 	if l.Rows != 4 || l.Exact != 2 || l.Overlap != 1 || l.Training != 4 || len(l.Examples) != 3 {
@@ -322,7 +326,7 @@ func TestLeakageOfTags(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"ner", []string{path}}})
+	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"ner", []string{path}}}, nil)
 	if err != nil || leaky[0] || leaks[0].Overlap != 0 {
 		t.Errorf("%+v, %v", leaks, err)
 	}
@@ -334,7 +338,7 @@ func BenchmarkLeakage(b *testing.B) {
 		training[i].Input = strings.Repeat(fmt.Sprintf("word%d other%d ", i, i%7), 40)
 	}
 	for b.Loop() {
-		if _, _, err := Leakage(context.Background(), training, nil); err != nil {
+		if _, _, err := Leakage(context.Background(), training, nil, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -360,7 +364,7 @@ func TestLeakageOfBoilerplate(t *testing.T) {
 		training[i] = rows.Row{Instruction: "x", Input: fmt.Sprint(shared, "training", i), Output: "o"}
 	}
 	training[7].Input, training[9].Input, training[11].Input = "nothing", shared, shared
-	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"first", []string{first}}, {"second", []string{second}}})
+	leaks, leaky, err := Leakage(context.Background(), training, []TestSet{{"first", []string{first}}, {"second", []string{second}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

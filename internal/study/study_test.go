@@ -139,7 +139,7 @@ func TestSplitsHaveNothingInCommon(t *testing.T) {
 	for _, split := range splits[1:] {
 		file := filepath.Join(t.TempDir(), split+".jsonl")
 		save(t, file, all[split])
-		leaks, _, err := mix.Leakage(t.Context(), all["train"], []mix.TestSet{{Name: split, Files: []string{file}}})
+		leaks, _, err := mix.Leakage(t.Context(), all["train"], []mix.TestSet{{Name: split, Files: []string{file}}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
