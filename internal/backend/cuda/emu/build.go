@@ -1,14 +1,18 @@
 package emu
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // builder compiles C++ files to objects, each once, and links them to drivers.
@@ -21,7 +25,7 @@ type builder struct {
 	objects map[string]string // of the kernels' and the driver's files, by base name
 }
 
-// newBuilder compiles the kernels of files that match a pattern and the driver, a processor each.
+// newBuilder has the kernels of files that match a pattern and the driver as objects.
 func newBuilder(pattern string) (*builder, error) {
 	b := &builder{objects: map[string]string{}}
 	for _, name := range []string{"g++", "clang++"} {
@@ -49,20 +53,101 @@ func newBuilder(pattern string) (*builder, error) {
 	if b.out, err = os.MkdirTemp("", "biolora-emu"); err != nil {
 		return nil, err
 	}
-	if err := b.compileAll(append(sources, more...)); err != nil {
+	if err := b.objectsOf(append(sources, more...)); err != nil {
 		os.RemoveAll(b.out)
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *builder) compileAll(sources []string) error {
+// objectsOf compiles the sources, or takes what an earlier process compiled of the same text: six packages' tests want it.
+func (b *builder) objectsOf(sources []string) error {
+	kept, err := b.keptDir(sources)
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		b.objects[filepath.Base(source)] = filepath.Join(kept, filepath.Base(source)+".o")
+	}
+	if _, err := os.Stat(kept); err == nil {
+		return nil
+	}
+	made, err := b.newDir(filepath.Dir(kept))
+	if err != nil {
+		return err
+	}
+	if err := b.compileAll(made, sources); err != nil {
+		os.RemoveAll(made)
+		return err
+	}
+	err = os.Rename(made, kept)
+	if _, there := os.Stat(kept); there == nil { // also where another process was first
+		if err != nil {
+			os.RemoveAll(made)
+		}
+		return nil
+	}
+	return err
+}
+
+// newDir makes a directory for objects beside those that are kept, of which it removes what is a week old.
+func (b *builder) newDir(parent string) (string, error) {
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return "", err
+	}
+	old, err := os.ReadDir(parent)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range old {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 7*24*time.Hour {
+			os.RemoveAll(filepath.Join(parent, e.Name()))
+		}
+	}
+	return os.MkdirTemp(parent, "new-")
+}
+
+// keptDir is where the objects of the sources, as they are now, lie between processes.
+func (b *builder) keptDir(sources []string) (string, error) {
+	version, err := b.output("--version")
+	if err != nil {
+		return "", err
+	}
+	headers, err := filepath.Glob(filepath.Join(b.kernels, "*.h"))
+	if err != nil {
+		return "", err
+	}
+	more, err := filepath.Glob(filepath.Join(b.kernels, "emu", "cpp", "*.h"))
+	if err != nil {
+		return "", err
+	}
+	_, here, _, _ := runtime.Caller(0) // how they are compiled
+	h := sha256.New()
+	fmt.Fprintln(h, version, b.kernels)
+	for _, path := range slices.Concat([]string{here}, sources, headers, more) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %d\n%s", path, len(text), text)
+	}
+	cache, err := os.UserCacheDir()
+	if err == nil {
+		err = os.MkdirAll(cache, 0o700)
+	}
+	if err != nil {
+		cache = b.out // it is for this process alone then
+	}
+	return filepath.Join(cache, "biolora", "emu", hex.EncodeToString(h.Sum(nil)[:12])), nil
+}
+
+// compileAll compiles the sources to objects in dir, a processor each.
+func (b *builder) compileAll(dir string, sources []string) error {
 	errs := make([]error, len(sources))
 	free := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for i, source := range sources {
-		object := filepath.Join(b.out, filepath.Base(source)+".o")
-		b.objects[filepath.Base(source)] = object
+		object := filepath.Join(dir, filepath.Base(source)+".o")
 		wg.Go(func() {
 			free <- struct{}{}
 			level := "-O2"

@@ -34,7 +34,8 @@ func (d *drivers) driver(kernels string) (path string, err error) {
 }
 
 // Driver compiles the driver with all kernels, once a process, and returns its path, which driver.Open takes. The file
-// lies in the system's directory for temporary files; remove it with Remove.
+// lies in the system's directory for temporary files; remove it with Remove. Objects are kept in the user's cache directory
+// (biolora/emu) from process to process.
 func Driver() (path string, err error) { return whole.driver("*.cu") }
 
 // Bare is Driver with the kernels of cpp/check.cu alone.
