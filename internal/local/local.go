@@ -165,7 +165,10 @@ func Open(ctx context.Context, s System) (_ *Model, err error) {
 func (m *Model) Close() error { return m.model.Close() }
 
 // Positions is how many tokens a sequence of the model may have.
-func (m *Model) Positions() int { return m.model.Config().MaxPositionEmbeddings }
+func (m *Model) Positions() int {
+	config := m.model.Config()
+	return config.Positions()
+}
 
 // Likely is how likely a model finds the answers to a question.
 type Likely struct {

@@ -92,6 +92,35 @@ func TestWeigh(t *testing.T) {
 	}
 }
 
+// TestPositions: a model with dynamic scaling is asked what goes beyond the positions that it was pretrained with.
+func TestPositions(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "m")
+	if err := os.CopyFS(dir, os.DirFS(demo(t))); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), `"rope_scaling": null`, `"rope_scaling": {"type": "dynamic", "factor": 4.0}`, 1))
+	if err := os.WriteFile(config, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(t.Context(), System{Model: dir, Options: model.Options{Compute: "f32"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	all, err := m.Weigh(t.Context(), "", []string{strings.Repeat("word ", 600)}, []string{"yes", "no"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.model.Config(); m.Positions() != 4*c.MaxPositionEmbeddings || all[0].Prompt <= c.MaxPositionEmbeddings || len(all[0].Sums) != 2 {
+		t.Errorf("%d positions, %+v", m.Positions(), all)
+	}
+}
+
 // TestChat: a model with a chat template is asked in it unless another template is named.
 func TestChat(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
