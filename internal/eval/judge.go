@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/biolora/biolora/internal/ask"
 	"github.com/biolora/biolora/internal/atomicfile"
 	"github.com/biolora/biolora/internal/eval/metrics"
 	"github.com/biolora/biolora/internal/eval/published"
@@ -78,6 +79,9 @@ func (r *run) judge(ctx context.Context) (err error) {
 	if r.judged, err = judge.Judge(ctx, *r.Judge, items); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if j, unread := ask.Read(r.Judge.Journal); r.Judge.Model != nil && unread == nil && j.Answers() > 0 {
+			err = fmt.Errorf("%w; %s has the %d replies so far, and the same command goes on there", err, r.Judge.Journal, j.Answers())
 		}
 		return fmt.Errorf("judge: %w", err)
 	}

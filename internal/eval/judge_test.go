@@ -130,6 +130,33 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// gone is a judge that is not there any more after so many replies.
+type gone struct {
+	asker
+	after int
+}
+
+func (g *gone) Ask(ctx context.Context, r ask.Request) (ask.Answer, error) {
+	if g.asked == g.after {
+		return ask.Answer{}, errors.New("no such host")
+	}
+	return g.asker.Ask(ctx, r)
+}
+
+// Who pays for replies is told that those which there are stay.
+func TestJudgeGone(t *testing.T) {
+	o := judged(t, &asker{reply: good}, notesSource(t, 3), []int{1, 2, 3}, []int{4, 4, 4})
+	for _, after := range []int{0, 2} {
+		o.Judge.Model = &gone{asker{reply: good}, after}
+		_, err := Run(t.Context(), o)
+		if err == nil || !strings.Contains(err.Error(), "no such host") || strings.Contains(err.Error(), "has the 2 replies so far, and the same command goes on") != (after > 0) {
+			t.Errorf("after %d: %v", after, err)
+		}
+	}
+	o.Judge.Model = &gone{asker{reply: good}, 4}
+	mustRun(t, o)
+}
+
 // A prompt that was too long to be asked has no answer to be marked: it is unjudged, which is told with the reason.
 func TestJudgeTooLong(t *testing.T) {
 	a := &asker{reply: good}
