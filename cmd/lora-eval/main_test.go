@@ -175,6 +175,25 @@ func TestTable(t *testing.T) {
 	if got := strings.Split(again, "\n"); !slices.Equal(got[:3], lines[:3]) {
 		t.Errorf("%s\n%s", first, again)
 	}
+	// Two runs of one model, as with two templates, are two systems under names of their own.
+	answers := contents(t, filepath.Join(out, "predictions.jsonl"))
+	other := filepath.Join(t.TempDir(), "a=b.jsonl")
+	if err := os.WriteFile(other, answers, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	both := func(first, second string) []string {
+		return append(slices.Clone(args), "--predictions", first, "--predictions", second, "--out", filepath.Join(t.TempDir(), "both"))
+	}
+	table := must(t, both("one="+filepath.Join(out, "predictions.jsonl"), "two="+other)...)
+	if lines := strings.Split(table, "\n"); !strings.HasPrefix(lines[2], "  one ") || !strings.HasPrefix(lines[3], "  two ") || !strings.Contains(table, "two - one: +0.0") {
+		t.Errorf("%s", table)
+	}
+	if code, _, stderr := execute(both("one="+filepath.Join(out, "predictions.jsonl"), other)...); code != cli.Done {
+		t.Errorf("%d: %s", code, stderr)
+	}
+	if code, _, stderr := execute(both(filepath.Join(out, "predictions.jsonl"), other)...); code != cli.Failed || !strings.Contains(stderr, `a second answer of "model"`) {
+		t.Errorf("%d: %s", code, stderr)
+	}
 }
 
 func TestUsage(t *testing.T) {

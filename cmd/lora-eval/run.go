@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ type run struct {
 	Model       []string `sep:"none" group:"Who answers" placeholder:"DIR" help:"Checkpoint: a directory or a .gguf file. May be repeated, without adapters."`
 	Adapter     []string `sep:"none" group:"Who answers" placeholder:"DIR" help:"Adapter of the model, a PEFT directory. May be repeated."`
 	WithBase    bool     `group:"Who answers" help:"With adapters: ask the model without one, too, first."`
-	Predictions []string `sep:"none" group:"Who answers" placeholder:"FILE" help:"Score the answers of a file (predictions.jsonl, or records with id and prediction: JSON, JSON Lines, CSV, TSV or Parquet) instead of asking a model. May be repeated."`
+	Predictions []string `sep:"none" group:"Who answers" placeholder:"[NAME=]FILE" help:"Score the answers of a file (predictions.jsonl, or records with id and prediction: JSON, JSON Lines, CSV, TSV or Parquet) instead of asking a model. May be repeated; NAME says whose answers they are."`
 
 	Task        []string `sep:"none" required:"" group:"Rows" placeholder:"NAME|FILE=ROWS" help:"A task, built in or a YAML file, and a file of its rows. May be repeated; several files of one task are read one after another."`
 	Split       string   `group:"Rows" enum:",train,dev,test" default:"" placeholder:"NAME" help:"Only rows of this split: train, dev (validation) or test."`
@@ -118,7 +119,8 @@ Examples:
   lora-eval run --model Llama-2-7b-hf --task medqa=medqa.jsonl --shots 1 --shots-split train --split test --likelihood --out eval/medqa
   lora-eval run --model Llama-2-7b-hf --adapter bio --with-base --task icliniq=icliniq.jsonl --judge gpt-4o --out eval/icliniq
   lora-eval run --predictions eval/icliniq/predictions.jsonl --task icliniq=icliniq.jsonl --judge-replay --judge-journal eval/icliniq/judge.journal --out eval/again
-  lora-eval run --predictions theirs.jsonl --task falls.yaml=falls.jsonl --out eval/theirs`
+  lora-eval run --predictions theirs.jsonl --task falls.yaml=falls.jsonl --out eval/theirs
+  lora-eval run --predictions alpaca=eval/a/predictions.jsonl --predictions chat=eval/b/predictions.jsonl --task gad=gad.jsonl --out eval/both`
 }
 
 // Run carries the command out.
@@ -149,7 +151,8 @@ func (c *run) Run(ctx context.Context, s *cli.Streams) error {
 // options are what the command line comes to.
 func (c *run) options() (eval.Options, error) {
 	o := eval.Defaults()
-	o.Out, o.Overwrite, o.Predictions = c.Out, c.Overwrite, c.Predictions
+	o.Out, o.Overwrite = c.Out, c.Overwrite
+	o.Predictions, o.Named = c.predictions()
 	o.Split, o.MixedSplits, o.Limit = c.Split, c.MixedSplits, c.Limit
 	o.Template, o.ChatTemplate, o.SystemPrompt, o.MaxNewTokens = c.Template, c.ChatTemplate, c.SystemPrompt, c.MaxNewTokens
 	o.ShotsSplit, o.Beams, o.LengthPenalty, o.Temperature, o.TopK, o.TopP = c.ShotsSplit, c.Beams, c.LengthPenalty, c.Temperature, c.TopK, c.TopP
@@ -193,6 +196,21 @@ func (c *run) options() (eval.Options, error) {
 		return o, cli.UsageError{Err: err}
 	}
 	return o, nil
+}
+
+// predictions are the files of existing answers, and the names that some are given. A file whose own name has an equals sign
+// is itself.
+func (c *run) predictions() (files []string, named map[string]string) {
+	named = map[string]string{}
+	for _, v := range c.Predictions {
+		if name, file, ok := strings.Cut(v, "="); ok && name != "" && file != "" {
+			if _, err := os.Stat(v); err != nil {
+				named[file], v = name, file
+			}
+		}
+		files = append(files, v)
+	}
+	return files, named
 }
 
 var unescape = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t")

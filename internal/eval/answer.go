@@ -281,6 +281,9 @@ func (g *gathering) record(path string, rec *rows.Record) error {
 	if a.ID = id(a.Row); a.ID == "" {
 		return errors.New("it has no id that is a text or a number")
 	}
+	if name := g.Named[path]; name != "" {
+		a.System = name
+	}
 	if a.System == "" {
 		a.System = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	}

@@ -106,6 +106,9 @@ type Options struct {
 	// Predictions are files of answers to score, instead of asking; then there are no Systems, and nothing of the rest but
 	// what says which rows there are, and Bootstrap, matters.
 	Predictions []string
+	// Named says whose answers a file of Predictions has, whatever the file says: runs of one model with several templates
+	// are several systems then. A file without a name keeps its own.
+	Named map[string]string
 
 	Where       mix.Where // rows that it does not hold for are left out
 	Split       string    // rows of other splits are left out; empty: none are
