@@ -71,6 +71,8 @@ type CallError struct {
 	Temporary bool
 	// After is how long the endpoint asks to wait; 0: it does not say.
 	After time.Duration
+	// TooLong says that the request has more tokens than the model takes.
+	TooLong bool
 }
 
 func (e *CallError) Error() string { return e.Err.Error() }

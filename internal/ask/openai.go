@@ -149,17 +149,17 @@ func (c *chat) refused(ctx context.Context, r Request, res *http.Response, err e
 		return Answer{}, fmt.Errorf("%s: %w", c.clean(err.Error()), ctx.Err())
 	}
 	call := &CallError{Temporary: true}
-	message, code := err.Error(), ""
+	message, code, kind := err.Error(), "", ""
 	if api, ok := errors.AsType[*openai.Error](err); ok {
-		code = cmp.Or(api.Code, api.Type)
+		code, kind = cmp.Or(api.Code, api.Type), api.Type
 		message = strings.TrimSpace(strings.Join([]string{api.Code, api.Message}, " "))
 	}
 	if res == nil {
 		call.Err = errors.New(c.clean(message))
 		return Answer{}, call
 	}
-	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); res.StatusCode < 300 && !strings.Contains(kind, "json") {
-		message = fmt.Sprintf("the response is %s, not JSON: is the base URL right?", cmp.Or(kind, "of no type"))
+	if media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); res.StatusCode < 300 && !strings.Contains(media, "json") {
+		message = fmt.Sprintf("the response is %s, not JSON: is the base URL right?", cmp.Or(media, "of no type"))
 	}
 	message = cmp.Or(message, http.StatusText(res.StatusCode))
 	call.Status = res.StatusCode
@@ -168,6 +168,9 @@ func (c *chat) refused(ctx context.Context, r Request, res *http.Response, err e
 	switch {
 	case code == "content_filter" || code == "content_policy_violation":
 		return Answer{Finish: "content_filter", Model: r.Model}, nil
+	case code == "context_length_exceeded" || kind == "exceed_context_size_error" ||
+		res.StatusCode == 400 && strings.Contains(message, "maximum context length"): // OpenAI's, llama.cpp's, vLLM's way to say it
+		call.Temporary, call.TooLong = false, true
 	case code == "insufficient_quota":
 		call.Temporary = false
 	case res.StatusCode == 408 || res.StatusCode == 409 || res.StatusCode == 425 || res.StatusCode == 429:

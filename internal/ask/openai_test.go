@@ -133,6 +133,17 @@ func TestFailures(t *testing.T) {
 			}
 		})
 	}
+	for name, body := range map[string]string{
+		"OpenAI":    apiError("context_length_exceeded", "This model's maximum context length is 4096 tokens."),
+		"llama.cpp": `{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}`,
+		"vLLM":      `{"error":{"code":400,"message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError"}}`,
+		"neither":   apiError("invalid", "no"),
+	} {
+		_, err := endpoint(t, says(400, nil, body)).Ask(t.Context(), Request{Model: "m", Messages: []Message{{"user", "u"}}})
+		if call, ok := errors.AsType[*CallError](err); !ok || call.Temporary || call.TooLong != (name != "neither") {
+			t.Errorf("%s: %+v", name, call)
+		}
+	}
 	a, err := endpoint(t, says(400, nil, apiError("content_filter", "no"))).Ask(t.Context(), Request{Model: "m", Messages: []Message{{"user", "u"}}})
 	if err != nil || a.Finish != "content_filter" || a.Text != "" {
 		t.Errorf("content filter: %+v, %v", a, err)

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/biolora/biolora/internal/ask"
@@ -33,6 +34,21 @@ type question struct {
 	name     string // of the first item
 	models   [2]string
 	verdict  Verdict
+}
+
+// lenient takes a question that is too long for the model as one that it does not answer, instead of ending the run: the
+// other questions have answers.
+type lenient struct{ ask.Model }
+
+// tooLong is why such an answer ends.
+const tooLong = "too_long"
+
+func (l lenient) Ask(ctx context.Context, r ask.Request) (ask.Answer, error) {
+	a, err := l.Model.Ask(ctx, r)
+	if call, ok := errors.AsType[*ask.CallError](err); ok && call.TooLong {
+		return ask.Answer{Finish: tooLong, Model: r.Model}, nil
+	}
+	return a, err
 }
 
 // questions finds the different ones.
@@ -128,13 +144,13 @@ func (b *bench) Take(r ask.Request, a ask.Answer) (enough bool, err error) {
 	at := b.pending[r.Number]
 	q := &b.all[at]
 	v := &q.verdict
-	var filtered bool
-	v.Mark, v.Reason, v.Fault, filtered = read(a, b.reasons)
+	var refused bool
+	v.Mark, v.Reason, v.Fault, refused = read(a, b.reasons)
 	v.Model, q.models[b.round] = a.Model, a.Model
 	v.Usage.Prompt += a.Usage.Prompt
 	v.Usage.Completion += a.Usage.Completion
 	v.Usage.Estimated = v.Usage.Estimated || a.Usage.Estimated
-	if v.Mark > 0 || filtered || b.round == 1 {
+	if v.Mark > 0 || refused || b.round == 1 {
 		return false, nil
 	}
 	return false, b.add(at, q.prompt+"\n\nAn earlier reply to this could not be used: "+v.Fault+". Reply in the form that is asked for above, and with nothing else.")

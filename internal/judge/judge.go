@@ -2,8 +2,8 @@
 //
 // The judge sees an instruction, an input, a reference and one answer, and nothing of who gave it. Each question stands for
 // itself, so that their order does not matter; answers that are the same text to the same row are one question. A reply
-// that cannot be read ([Parse]) is asked for once more, with what was wrong; if that fails, the answer is unjudged, which
-// is counted and is no mark.
+// that cannot be read ([Parse]) is asked for once more, with what was wrong; if that fails, or the question is too long
+// for the model, the answer is unjudged, which is counted and is no mark.
 //
 // Every request and reply goes to a journal of package ask: a run that was ended in any way goes on, and without a model
 // the same marks come of the journal. A journal is of one judge, which is a model, a rubric and the settings it is asked
@@ -205,6 +205,9 @@ func Judge(ctx context.Context, o Options, items []Item) (res *Result, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
+	if o.Model != nil {
+		o.Model = lenient{o.Model}
+	}
 	b := &bench{Options: o, s: s, journal: j, reasons: s.Rubric.Reasons()}
 	if err := b.questions(items); err != nil {
 		return nil, err

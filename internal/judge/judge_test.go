@@ -306,6 +306,33 @@ func TestOtherJudge(t *testing.T) {
 	}
 }
 
+// narrow is a model that takes no question about a long answer.
+type narrow struct{ calls int }
+
+func (n *narrow) Ask(_ context.Context, r ask.Request) (ask.Answer, error) {
+	n.calls++
+	if strings.Contains(r.Messages[0].Content, "good 5") {
+		return ask.Answer{}, &ask.CallError{Err: errors.New("context_length_exceeded"), Status: 400, TooLong: true}
+	}
+	text, finish, _ := fair(r.Messages[0].Content, 0)
+	return ask.Answer{Text: text, Finish: finish, Model: "n"}, nil
+}
+
+// One question that is too long for the judge is unjudged, and does not keep the others from their marks.
+func TestTooLong(t *testing.T) {
+	o := sits(t, &court{reply: fair})
+	n := &narrow{}
+	o.Model, o.Ask.Concurrency = n, 1
+	list := items("good 4", "good 5", "good 2")
+	for _, model := range []ask.Model{n, nil} { // nil: a replay
+		o.Model = model
+		res := must(t, o, list)
+		if v := res.Verdicts[1]; !slices.Equal(marks(res), []int{4, 0, 2}) || !strings.Contains(v.Fault, "more tokens than the judge's model takes") || res.Again != 0 || n.calls != 3 {
+			t.Errorf("%v, %+v, %d calls", marks(res), v, n.calls)
+		}
+	}
+}
+
 // A journal without a reply is no judge's: the name of a model may have been wrong.
 func TestWrongName(t *testing.T) {
 	c := &court{reply: func(string, int) (string, string, int) { return "", "", http.StatusNotFound }}

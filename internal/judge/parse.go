@@ -80,9 +80,11 @@ func abridged(text string) string {
 	return text[:cut] + "…"
 }
 
-// read is what an endpoint's answer says. filtered: it would not answer, and will not.
-func read(a ask.Answer, reasons bool) (mark int, reason, fault string, filtered bool) {
+// read is what an endpoint's answer says. refused: it would not answer, and will not.
+func read(a ask.Answer, reasons bool) (mark int, reason, fault string, refused bool) {
 	switch {
+	case a.Finish == tooLong:
+		return 0, "", "the question has more tokens than the judge's model takes", true
 	case a.Finish == "content_filter":
 		return 0, "", "the endpoint does not answer: its filter of contents forbids it", true
 	case a.Truncated():
