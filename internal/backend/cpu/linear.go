@@ -1,8 +1,6 @@
 package cpu
 
 import (
-	"fmt"
-
 	"github.com/biolora/biolora/internal/backend"
 	"github.com/biolora/biolora/internal/backend/cpu/gemm"
 	"github.com/biolora/biolora/internal/backend/cpu/vec"
@@ -26,10 +24,9 @@ func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, b *backend
 		cols = y.cols
 		y.Resize(n)
 	}
-	checkLinears(ls, x.cols, cols, h)
+	backend.CheckLinears("cpu", ls, x.cols, cols, colsOf(h))
 	if add != nil {
-		mustFit(ls[0], "columns added to the output", add.cols, cols)
-		mustFit(ls[0], "rows added to the output", add.rows, n)
+		backend.CheckAdd("cpu", add, ls, n, cols)
 	}
 	if h != nil {
 		h.Resize(n)
@@ -132,45 +129,11 @@ func columnMajor(v []float32, ld int) gemm.View {
 	return gemm.View{Data: v, RowStride: 1, ColStride: ld}
 }
 
-// checkLinears panics unless ls fit an input of in columns, an output of out columns, and h.
-func checkLinears(ls []*backend.Linear, in, out int, h *Buffer) {
-	cols, ranks := 0, 0
-	for _, l := range ls {
-		w := matrixOf(l.Train, l.Weight)
-		if l.In != in || w.Rows != l.Out || w.Cols != in {
-			panic(fmt.Sprintf("cpu: %s: weight [%d, %d] of a linear [%d, %d] for an input of %d columns", l.Name, w.Rows, w.Cols, l.Out, l.In, in))
-		}
-		if l.Bias != nil && l.Bias.Len() != l.Out {
-			panic(fmt.Sprintf("cpu: %s: a bias of %d for %d outputs", l.Name, l.Bias.Len(), l.Out))
-		}
-		cols += l.Out
-		ranks += checkBranch(l)
-	}
-	if cols != out {
-		panic(fmt.Sprintf("cpu: %s: the linears have %d outputs, the matrix %d columns", ls[0].Name, cols, out))
-	}
-	if got := colsOf(h); got < ranks {
-		panic(fmt.Sprintf("cpu: %s: h has %d columns for ranks of %d together", ls[0].Name, got, ranks))
-	}
-}
-
 func colsOf(b *Buffer) int {
 	if b == nil {
 		return 0
 	}
 	return b.cols
-}
-
-// checkBranch returns the rank.
-func checkBranch(l *backend.Linear) int {
-	if l.A == nil {
-		return 0
-	}
-	r, in := l.A.Shape()
-	if out, rb := l.B.Shape(); in != l.In || out != l.Out || rb != r {
-		panic(fmt.Sprintf("cpu: %s: A [%d, %d] and B [%d, %d] for a linear [%d, %d]", l.Name, r, in, out, rb, l.Out, l.In))
-	}
-	return r
 }
 
 // dropped returns drop(x) for the branch of l: x itself, or a scratch matrix, with the factors in be.mask.
@@ -227,7 +190,7 @@ func (be *Backend) LinearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Lin
 }
 
 func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, b *backend.Batch, rows []int32) {
-	checkBackward(dx, x, h, dy, ls)
+	backend.CheckLinearBackward("cpu", orNil(dx), orNil(x), orNil(h), dy, ls)
 	n := dy.rows
 	if dx != nil {
 		dx.Resize(n)
@@ -288,35 +251,10 @@ func (be *Backend) branchBackward(dx, x *Buffer, h []float32, ldh int, grad []fl
 	be.rows(n, &be.maskedAdd)
 }
 
-// checkBackward panics unless the shapes fit.
-func checkBackward(dx, x, h, dy *Buffer, ls []*backend.Linear) {
-	trains := false
-	for _, l := range ls {
-		trains = trains || l.Trains()
+// orNil is b as an interface, which is nil where b is.
+func orNil(b *Buffer) backend.Buffer {
+	if b == nil {
+		return nil
 	}
-	in := ls[0].In
-	if dx != nil {
-		in = dx.cols
-	}
-	if trains && x == nil {
-		panic(fmt.Sprintf("cpu: %s: its input is needed for gradients", ls[0].Name))
-	}
-	if x != nil {
-		in = x.cols
-		mustFit(ls[0], "rows of the gradient", dy.rows, x.rows)
-	}
-	if dx != nil {
-		mustFit(ls[0], "columns of dx", dx.cols, in)
-	}
-	checkLinears(ls, in, dy.cols, h)
-	if h != nil {
-		mustFit(ls[0], "rows of h", h.rows, dy.rows)
-	}
-}
-
-// mustFit is mustEqual for a matrix of l.
-func mustFit(l *backend.Linear, what string, got, want int) {
-	if got != want {
-		panic(fmt.Sprintf("cpu: %s: %s: %d, want %d", l.Name, what, got, want))
-	}
+	return b
 }

@@ -128,10 +128,9 @@ func (be *Backend) linear(y, h, x, add *Buffer, ls []*backend.Linear, drop dropp
 		cols = y.cols
 		y.Resize(n)
 	}
-	checkLinears(ls, x.cols, cols, h)
+	backend.CheckLinears("cuda", ls, x.cols, cols, colsOf(h))
 	if add != nil {
-		mustFit(ls[0], "columns added to the output", add.cols, cols)
-		mustFit(ls[0], "rows added to the output", add.rows, n)
+		backend.CheckAdd("cuda", add, ls, n, cols)
 	}
 	if h != nil {
 		h.Resize(n)
@@ -374,7 +373,7 @@ func (be *Backend) LinearBackward(dx, x, h, dy backend.Buffer, ls []*backend.Lin
 
 // linearBackward is LinearBackward with what drops. In dx the branches come first, as in linear.
 func (be *Backend) linearBackward(dx, x, h, dy *Buffer, ls []*backend.Linear, drop dropping) {
-	checkBackward(dx, x, h, dy, ls)
+	backend.CheckLinearBackward("cuda", orNil(dx), orNil(x), orNil(h), dy, ls)
 	n := dy.rows
 	if dx != nil {
 		dx.Resize(n)
@@ -504,80 +503,17 @@ func outputs(ls []*backend.Linear) (n int) {
 	return n
 }
 
-// checkLinears panics unless ls fit an input of in columns, an output of out columns, and h.
-func checkLinears(ls []*backend.Linear, in, out int, h *Buffer) {
-	cols, ranks := 0, 0
-	for _, l := range ls {
-		wr, wc := weightShape(l)
-		if l.In != in || wr != l.Out || wc != in {
-			panic(fmt.Sprintf("cuda: %s: weight [%d, %d] of a linear [%d, %d] for an input of %d columns", l.Name, wr, wc, l.Out, l.In, in))
-		}
-		if l.Bias != nil && l.Bias.Len() != l.Out {
-			panic(fmt.Sprintf("cuda: %s: a bias of %d for %d outputs", l.Name, l.Bias.Len(), l.Out))
-		}
-		cols += l.Out
-		ranks += checkBranch(l)
-	}
-	if cols != out {
-		panic(fmt.Sprintf("cuda: %s: the linears have %d outputs, the matrix %d columns", ls[0].Name, cols, out))
-	}
-	got := 0
-	if h != nil {
-		got = h.cols
-	}
-	if got < ranks {
-		panic(fmt.Sprintf("cuda: %s: h has %d columns for ranks of %d together", ls[0].Name, got, ranks))
-	}
-}
-
-func weightShape(l *backend.Linear) (rows, cols int) {
-	if l.Train != nil {
-		return l.Train.Shape()
-	}
-	return l.Weight.Shape()
-}
-
-// checkBranch returns the rank.
-func checkBranch(l *backend.Linear) int {
-	if l.A == nil {
+func colsOf(b *Buffer) int {
+	if b == nil {
 		return 0
 	}
-	r, in := l.A.Shape()
-	if out, rb := l.B.Shape(); in != l.In || out != l.Out || rb != r {
-		panic(fmt.Sprintf("cuda: %s: A [%d, %d] and B [%d, %d] for a linear [%d, %d]", l.Name, r, in, out, rb, l.Out, l.In))
-	}
-	return r
+	return b.cols
 }
 
-// checkBackward panics unless the shapes fit.
-func checkBackward(dx, x, h, dy *Buffer, ls []*backend.Linear) {
-	trains := false
-	for _, l := range ls {
-		trains = trains || l.Trains()
+// orNil is b as an interface, which is nil where b is.
+func orNil(b *Buffer) backend.Buffer {
+	if b == nil {
+		return nil
 	}
-	in := ls[0].In
-	if dx != nil {
-		in = dx.cols
-	}
-	if trains && x == nil {
-		panic(fmt.Sprintf("cuda: %s: its input is needed for gradients", ls[0].Name))
-	}
-	if x != nil {
-		in = x.cols
-		mustFit(ls[0], "rows of the gradient", dy.rows, x.rows)
-	}
-	if dx != nil {
-		mustFit(ls[0], "columns of dx", dx.cols, in)
-	}
-	checkLinears(ls, in, dy.cols, h)
-	if h != nil {
-		mustFit(ls[0], "rows of h", h.rows, dy.rows)
-	}
-}
-
-// mustFit is mustEqual for a matrix of l.
-func mustFit(l *backend.Linear, what string, got, want int) {
-	if got != want {
-		panic(fmt.Sprintf("cuda: %s: %s: %d, want %d", l.Name, what, got, want))
-	}
+	return b
 }
