@@ -16,7 +16,6 @@ import (
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
 	"github.com/biolora/biolora/train"
-	"github.com/biolora/biolora/train/instruct"
 )
 
 func TestMain(m *testing.M) {
@@ -96,19 +95,8 @@ func (f *failing) Step(e train.StepEvent) error {
 func onCard(t *testing.T, dir string, steps, after int, do func()) (*train.Result, error) {
 	t.Helper()
 	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
-	m, err := model.Open(c.Path("model"), model.Options{Compute: "f32", Device: "cuda"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, a, data := openCase(t, c, model.Options{Compute: "f32", Device: "cuda"})
 	defer m.Close()
-	a, err := lora.Load(m, c.Path("adapter_init"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := train.Defaults()
 	o.PerDeviceTrainBatchSize, o.LearningRate, o.OutputDir, o.MaxSteps, o.LRSchedulerType = 4, 5e-3, dir, steps, "constant"
 	if do != nil {
@@ -160,25 +148,14 @@ func TestCardOutOfMemory(t *testing.T) {
 	const outOfMemory = 2
 	t.Run("at the beginning", func(t *testing.T) {
 		c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
-		m, err := model.Open(c.Path("model"), model.Options{Compute: "f32", Device: "cuda"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, a, data := openCase(t, c, model.Options{Compute: "f32", Device: "cuda"})
 		defer m.Close()
-		a, err := lora.Load(m, c.Path("adapter_init"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-		if err != nil {
-			t.Fatal(err)
-		}
 		o := train.Defaults()
 		o.PerDeviceTrainBatchSize = 4
 		card.Fail("cuMemAlloc", 1, outOfMemory) // and again, when it has looked for memory that nobody has
 		card.SetMemory(1 << 16)
 		defer card.SetMemory(8 << 30)
-		_, err = train.Run(t.Context(), m, a, nil, data, o)
+		_, err := train.Run(t.Context(), m, a, nil, data, o)
 		if !errors.Is(err, model.ErrOutOfMemory) {
 			t.Fatal(err)
 		}
@@ -226,19 +203,8 @@ func TestCardPlan(t *testing.T) {
 func planOf(t *testing.T, mo model.Options) *train.Plan {
 	t.Helper()
 	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
-	m, err := model.Open(c.Path("model"), mo)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, a, data := openCase(t, c, mo, lora.Dropout(0.25))
 	defer m.Close()
-	a, err := lora.Load(m, c.Path("adapter_init"), lora.Dropout(0.25))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := train.Defaults()
 	o.PerDeviceTrainBatchSize, o.LearningRate = 4, 5e-3
 	p, err := train.MakePlan(t.Context(), m, a, nil, data, o)

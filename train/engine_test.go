@@ -1,6 +1,7 @@
 package train_test
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -25,23 +26,30 @@ type history struct {
 
 func (h *history) Step(e train.StepEvent) error { h.steps = append(h.steps, e); return nil }
 
-// fineTune trains a small real model with dropout and returns the steps and the directory of the adapter.
-func fineTune(t *testing.T, mo model.Options, set func(*train.Options)) ([]train.StepEvent, *train.Result, string) {
+// openCase opens model, adapter and rows of a reference case.
+func openCase(t *testing.T, c *golden.Case, mo model.Options, lo ...lora.Option) (*model.Model, *lora.Adapter, *instruct.Dataset) {
 	t.Helper()
-	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
 	m, err := model.Open(c.Path("model"), mo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close()
-	a, err := lora.Load(m, c.Path("adapter_init"), lora.Dropout(0.25))
+	a, err := lora.Load(m, c.Path("adapter_init"), lo...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, m.Close()))
 	}
 	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, m.Close()))
 	}
+	return m, a, data
+}
+
+// fineTune trains a small real model with dropout and returns the steps and the directory of the adapter.
+func fineTune(t *testing.T, mo model.Options, set func(*train.Options)) ([]train.StepEvent, *train.Result, string) {
+	t.Helper()
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	m, a, data := openCase(t, c, mo, lora.Dropout(0.25))
+	defer m.Close()
 	o := train.Defaults()
 	o.PerDeviceTrainBatchSize, o.LearningRate, o.OutputDir = 4, 5e-3, filepath.Join(t.TempDir(), "out")
 	if set != nil {
@@ -161,19 +169,8 @@ func TestBestIsOnDisk(t *testing.T) {
 // A second run begins as the first did: AdamW does not remember the run before.
 func TestSecondRun(t *testing.T) {
 	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
-	m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, a, data := openCase(t, c, model.Options{Compute: "f32"})
 	defer m.Close()
-	a, err := lora.Load(m, c.Path("adapter_init"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-	if err != nil {
-		t.Fatal(err)
-	}
 	start := m.Params().Snapshot(nil)
 	var first []train.StepEvent
 	for run := range 2 {
@@ -204,19 +201,8 @@ func TestFitMicroBatch(t *testing.T) {
 	o := train.Defaults()
 	o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps = 2, 2
 	fit := func(limit int64) (size, accumulation int, err error) {
-		m, err := model.Open(c.Path("model"), model.Options{Compute: "f32", MemoryLimit: limit, Activations: "none"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, a, data := openCase(t, c, model.Options{Compute: "f32", MemoryLimit: limit, Activations: "none"})
 		defer m.Close()
-		a, err := lora.Load(m, c.Path("adapter_init"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-		if err != nil {
-			t.Fatal(err)
-		}
 		return train.FitMicroBatch(t.Context(), m, a, nil, data, o)
 	}
 	if size, n, err := fit(0); size != 4 || n != 1 || err != nil {

@@ -58,19 +58,8 @@ func testGoldens(t *testing.T, cases []*golden.Case, sharing string) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			skipLong(t, c)
-			m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			m, a, data := openCase(t, c, model.Options{Compute: "f32"})
 			defer m.Close()
-			a, err := lora.Load(m, c.Path("adapter_init"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-			if err != nil {
-				t.Fatal(err)
-			}
 			checkEvaluation(t, c, m, c.Expected.EvalBefore)
 			out := filepath.Join(t.TempDir(), "out")
 			o := optionsOf(c, out)
@@ -202,19 +191,8 @@ func (p *planned) Step(x train.StepEvent) error { p.steps = append(p.steps, x); 
 // A window of rows without a label has a loss and a gradient of 0, where Trainer would divide by 0.
 func TestWindowWithoutLabels(t *testing.T) {
 	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "masked-rows"))
-	m, err := model.Open(c.Path("model"), model.Options{Compute: "f32"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, a, data := openCase(t, c, model.Options{Compute: "f32"})
 	defer m.Close()
-	a, err := lora.Load(m, c.Path("adapter_init"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := instruct.Open(c.Path("rows.jsonl"), instruct.Alpaca)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &planned{}
 	o := optionsOf(c, "")
 	o.PerDeviceTrainBatchSize, o.MaxSteps, o.Hooks = 1, 2, []train.Hook{p}
