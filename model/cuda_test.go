@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/biolora/biolora/internal/backend/cuda"
 	"github.com/biolora/biolora/internal/backend/cuda/driver"
 	"github.com/biolora/biolora/internal/backend/cuda/emu"
+	"github.com/biolora/biolora/internal/backend/ref"
 	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/lora"
 	"github.com/biolora/biolora/model"
@@ -113,6 +116,72 @@ func TestCUDABackends(t *testing.T) {
 					t.Errorf("%s %v: with activations %s gradients differ by %g", compute, suffixes, activations, golden.MaxAbs(g, first))
 				}
 			}
+		}
+	}
+}
+
+// What samples begin with is computed once, with what each by itself gives.
+func TestCUDASharedPrefixes(t *testing.T) {
+	dir := tiny(t, model.Options{}, false, nil).Dir()
+	testSharedPrefixes(t, onCUDA(t, dir, "f32", model.Options{}), 3e-6)
+	testSharedPrefixes(t, onCUDA(t, dir, "bf16", model.Options{}), 2e-2) // heads are summed in another order before they are rounded
+}
+
+// TestCUDAQuantisedBase: nf4 and int8 on the emulated device against the oracle; tolerances as in TestCUDABackends.
+func TestCUDAQuantisedBase(t *testing.T) {
+	dir := tiny(t, model.Options{}, false, nil).Dir()
+	suffixes := []string{"q_proj", "down_proj"}
+	b := randomBatch(4)
+	_, plain := grads(t, adapted(t, onCUDA(t, dir, "f32", model.Options{}), suffixes), b)
+	for _, base := range []string{"nf4", "int8"} {
+		oracle, err := model.OpenOn(dir, model.Options{Base: base}, ref.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer oracle.Close()
+		wantLoss, want := grads(t, adapted(t, oracle, suffixes), b)
+		for compute, tolerance := range map[string][2]float64{"f32": {1e-6, 5e-6}, "bf16": {3e-3, 3e-2}} {
+			loss, g := grads(t, adapted(t, onCUDA(t, dir, compute, model.Options{Base: base}), suffixes), b)
+			t.Logf("%s, %s: loss off by %.1e, gradients by %.1e", base, compute, golden.Rel(loss, wantLoss), golden.RelNorm(g, want))
+			if golden.Rel(loss, wantLoss) > tolerance[0] || golden.RelNorm(g, want) > tolerance[1] {
+				t.Errorf("%s, %s: loss %v, want %v; gradients are off by %.1e", base, compute, loss, wantLoss, golden.RelNorm(g, want))
+			}
+			if golden.RelNorm(g, plain) < 1e-4 {
+				t.Errorf("%s, %s: these are the gradients on the checkpoint's own values", base, compute)
+			}
+		}
+	}
+}
+
+func adapted(t *testing.T, m *model.Model, suffixes []string) *model.Model {
+	t.Helper()
+	adapt(t, m, 0, suffixes...)
+	return m
+}
+
+// TestCUDADecodes: a token after the other, as on the CPU, for heads that share keys, a window that is shorter than the
+// text, a tied head, modules that were trained whole and positions that depend on the length.
+func TestCUDADecodes(t *testing.T) {
+	for _, name := range []string{"mistral-window", "mistral-window-one", "mqa-regex-shards", "save-both-tied", "tied-as-lm-head", "dynamic-theta"} {
+		c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", name))
+		host, err := model.Open(c.Path("model"), model.Options{Compute: "f32", Device: "cpu"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		m := onCUDA(t, c.Path("model"), "f32", model.Options{})
+		var answers [2][][]int32
+		for i, m := range []*model.Model{host, m} {
+			if _, err := lora.Load(m, c.Path("adapter_init")); err != nil {
+				t.Fatal(err)
+			}
+			prompts := [][]int32{{1, 5, 7, 9, 13, 2, 4, 8, 11, 3, 6}, {1}, {1, 9, 11}}
+			if answers[i], err = m.Generate(t.Context(), prompts, model.GenerateOptions{MaxNewTokens: 12}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !reflect.DeepEqual(answers[0], answers[1]) {
+			t.Errorf("%s: %v, the CPU has %v", name, answers[1], answers[0])
 		}
 	}
 }

@@ -261,19 +261,19 @@ func TestBackendsAgree(t *testing.T) {
 	}
 }
 
-// prefixed puts samples that share heads into a batch, each head once: s[i] continues segment of[i].
-func TestSharedPrefixes(t *testing.T) {
+// prefixed is a batch of samples that begin alike, each by itself, and one that has each head once.
+func prefixed() (plain, tree *model.Batch) {
 	r := rand.New(rand.NewPCG(8, 8))
 	head, _ := sample(r, 6, 0)
 	variant := append(slices.Clone(head), 5, 9)
 	a, _ := sample(r, 12, 0, variant...)
 	c, _ := sample(r, 10, 0, variant...)
 	d, _ := sample(r, 9, 0, head...)
-	plain := &model.Batch{}
+	plain = &model.Batch{}
 	appendSample(plain, a, 8) // its first label is predicted by the variant's last row
 	appendSample(plain, c, 8)
 	appendSample(plain, d, 4) // and this one's by a row inside the head
-	tree := &model.Batch{
+	tree = &model.Batch{
 		Segments: []model.Segment{{Start: 0, Len: 6, Prefix: -1}, {Start: 6, Len: 2, Prefix: 0}, {Start: 8, Len: 4, Prefix: 1}, {Start: 12, Len: 2, Prefix: 1}, {Start: 14, Len: 3, Prefix: 0}},
 	}
 	for _, part := range [][]int32{head, variant[6:], a[8:], c[8:], d[6:]} {
@@ -304,18 +304,22 @@ func TestSharedPrefixes(t *testing.T) {
 			tree.Targets = append(tree.Targets, model.Target{Row: rowOf(i, s.own, s.shared), Label: s.ids[i], Count: 1})
 		}
 	}
-	for _, oracle := range []bool{true, false} {
-		m := tiny(t, model.Options{}, oracle, nil)
-		adapt(t, m, 0, allLinears...)
-		wantLoss, want := grads(t, m, plain)
-		loss, g := grads(t, m, tree)
-		tol := 3e-6
-		if oracle {
-			tol = 1e-7 // gradients are read as float32
-		}
-		if golden.Rel(loss, wantLoss) > tol || golden.RelNorm(g, want) > tol {
-			t.Errorf("oracle %v: loss %v, want %v; gradients are off by %.1e", oracle, loss, wantLoss, golden.RelNorm(g, want))
-		}
+	return plain, tree
+}
+
+func TestSharedPrefixes(t *testing.T) {
+	testSharedPrefixes(t, tiny(t, model.Options{}, true, nil), 1e-7) // gradients are read as float32
+	testSharedPrefixes(t, tiny(t, model.Options{Device: "cpu"}, false, nil), 3e-6)
+}
+
+func testSharedPrefixes(t *testing.T, m *model.Model, tolerance float64) {
+	t.Helper()
+	plain, tree := prefixed()
+	adapt(t, m, 0, allLinears...)
+	wantLoss, want := grads(t, m, plain)
+	loss, g := grads(t, m, tree)
+	if golden.Rel(loss, wantLoss) > tolerance || golden.RelNorm(g, want) > tolerance {
+		t.Errorf("%s: loss %v, want %v; gradients are off by %.1e", m.Device(), loss, wantLoss, golden.RelNorm(g, want))
 	}
 }
 
