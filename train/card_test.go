@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/biolora/biolora/internal/backend/cuda/emu"
+	"github.com/biolora/biolora/internal/backend/device"
 	"github.com/biolora/biolora/internal/backend/device/devicetest"
 	"github.com/biolora/biolora/internal/golden"
 	"github.com/biolora/biolora/lora"
@@ -62,6 +64,66 @@ func TestCard(t *testing.T) {
 			t.Errorf("%s: another adapter in a second run that keeps nothing", c.compute)
 		}
 	}
+}
+
+// The whole run of every reference case on a card, with the CPU's tolerances.
+func TestCardGoldens(t *testing.T) {
+	devicetest.Use(t)
+	testGoldens(t, golden.Own(t), "auto", "cuda")
+}
+
+// A long run over ragged batches holds no more of the card, of pinned memory and of the host in the end than soon after
+// its beginning.
+func TestCardKeepsNothing(t *testing.T) {
+	card := devicetest.Use(t)
+	t.Setenv("BIOLORA_CUBLASLT", device.Driver) // products have plans for each number of rows
+	device.NoCublasLt = false
+	type held struct{ card, pinned, host int64 }
+	now := func() held {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return held{card.Held(), int64(card.Calls("cuMemAllocHost") - card.Calls("cuMemFreeHost")), int64(m.HeapAlloc)}
+	}
+	const early, steps = 60, 240
+	var before, after held
+	rows := map[int]bool{}
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	m, a, data := openCase(t, c, model.Options{Device: "cuda"}, lora.Dropout(0.1))
+	defer m.Close()
+	o := train.Defaults()
+	o.PerDeviceTrainBatchSize, o.GradientAccumulationSteps, o.LearningRate, o.MaxSteps = 2, 2, 1e-5, steps
+	o.Hooks = []train.Hook{eachStep{do: func(e train.StepEvent) {
+		rows[e.Tokens] = true
+		switch e.Step {
+		case early:
+			before = now()
+		case steps:
+			after = now()
+		}
+	}}}
+	_, err := train.Run(t.Context(), m, a, nil, data, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d numbers of rows; after %d steps %+v, after %d %+v", len(rows), early, before, steps, after)
+	if len(rows) < 8 {
+		t.Errorf("batches have %d numbers of rows only", len(rows))
+	}
+	if after.card != before.card || after.pinned != before.pinned || after.host > before.host+64<<10 {
+		t.Errorf("after %d steps %+v are held, after %d %+v", early, before, steps, after)
+	}
+}
+
+// eachStep does something after each step.
+type eachStep struct {
+	train.NopHook
+	do func(train.StepEvent)
+}
+
+func (h eachStep) Step(e train.StepEvent) error {
+	h.do(e)
+	return nil
 }
 
 func sameAdapter(t *testing.T, a, b string) bool {

@@ -21,12 +21,12 @@ import (
 // adapter that is left. Losses within 1e-5 and adapters within 1e-4, relative: float32 against float64 is 7e-7 and
 // 7e-6 in PyTorch, whose own kernels differ by 1.3e-6 and 4e-6.
 func TestSharedGoldens(t *testing.T) {
-	testGoldens(t, golden.All(t, golden.Shared(t, "goldens")), "auto")
+	testGoldens(t, golden.All(t, golden.Shared(t, "goldens")), "auto", "auto")
 }
 
 func TestOwnGoldens(t *testing.T) {
 	for _, sharing := range []string{"auto", "never"} {
-		t.Run(sharing, func(t *testing.T) { testGoldens(t, golden.Own(t), sharing) })
+		t.Run(sharing, func(t *testing.T) { testGoldens(t, golden.Own(t), sharing, "auto") })
 	}
 }
 
@@ -34,7 +34,7 @@ func TestOwnGoldens(t *testing.T) {
 // testdata/reference/random_cases.py makes.
 func TestGivenGoldens(t *testing.T) {
 	if dir := os.Getenv("BIOLORA_CASES"); dir != "" {
-		testGoldens(t, golden.All(t, dir), "auto")
+		testGoldens(t, golden.All(t, dir), "auto", "auto")
 	}
 }
 
@@ -54,11 +54,11 @@ func optionsOf(c *golden.Case, out string) train.Options {
 	return o
 }
 
-func testGoldens(t *testing.T, cases []*golden.Case, sharing string) {
+func testGoldens(t *testing.T, cases []*golden.Case, sharing, device string) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			skipLong(t, c)
-			m, a, data := openCase(t, c, model.Options{Compute: "f32"})
+			m, a, data := openCase(t, c, model.Options{Compute: "f32", Device: device})
 			defer m.Close()
 			checkEvaluation(t, c, m, c.Expected.EvalBefore)
 			out := filepath.Join(t.TempDir(), "out")
