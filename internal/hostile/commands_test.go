@@ -30,7 +30,7 @@ const (
 	deadline = 10 * time.Second
 	memory   = 1 << 30 // bytes, resident
 	// slack is for the machine: it may have other things to do.
-	slack = 5
+	slack = 12
 )
 
 // place is a directory with a small model, an adapter for it and rows, of which a case replaces something.

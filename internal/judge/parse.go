@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/biolora/biolora/internal/ask"
@@ -11,9 +12,10 @@ import (
 // Parse reads a judge's reply: "Mark:" and one of the digits 1 to 5, in the last line; before it, where the rubric asks for
 // one, a reason that begins with "Reason:". A reply that is nothing but the digit is a mark as well. Everything else is a
 // fault: no mark, several, another number, text around it. It is read strictly, since a reply may quote the answer, and the
-// answer may have marks in it.
+// answer may have marks in it. But thoughts of a reasoning model before it (<think>…</think>) and emphasis in Markdown
+// are no text around it.
 func Parse(reply string, reasons bool) (mark int, reason, fault string) {
-	reply = strings.TrimSpace(reply)
+	reply = strings.TrimSpace(withoutThoughts(reply))
 	if reply == "" {
 		return 0, "", "it is empty"
 	}
@@ -60,11 +62,26 @@ func digit(text string) int {
 
 // after is what follows the word that a text begins with, in whatever letter case.
 func after(text, word string) (rest string, ok bool) {
-	text = strings.TrimSpace(text)
+	text = strings.TrimFunc(text, around)
 	if len(text) < len(word) || !strings.EqualFold(text[:len(word)], word) {
 		return "", false
 	}
-	return strings.TrimSpace(text[len(word):]), true
+	return strings.TrimFunc(text[len(word):], around), true
+}
+
+// around reports whether c is white space or Markdown's emphasis.
+func around(c rune) bool { return unicode.IsSpace(c) || strings.ContainsRune("*_`", c) }
+
+// withoutThoughts is a reply without the thoughts that it begins with.
+func withoutThoughts(reply string) string {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(reply), "<think>")
+	if !ok {
+		return reply
+	}
+	if _, said, ended := strings.Cut(rest, "</think>"); ended {
+		return said
+	}
+	return reply
 }
 
 // abridged is the beginning of a text.

@@ -21,12 +21,17 @@ func TestParse(t *testing.T) {
 		{"Mark: 4", true, 4, "", ""},
 		{"Mark: 4", false, 4, "", ""},
 		{" 3\n", true, 3, "", ""},
+		{"**Reason:** it is *not* complete.\n\n**Mark: 4**", true, 4, "it is *not* complete.", ""},
+		{"**Mark:** `4`", true, 4, "", ""},
+		{"<think>\nMark: 2, or\nMark: 3?\n</think>\n\nReason: half of it\nMark: 3", true, 3, "half of it", ""},
 
 		{"", true, 0, "", "it is empty"},
 		{" \n\t", true, 0, "", "it is empty"},
 		{"It is good.", true, 0, "", `no line of it begins with "Mark:"`},
 		{"I would say mark: 4", true, 0, "", `no line of it begins with "Mark:"`},
-		{"**Mark: 4**", true, 0, "", `no line of it begins with "Mark:"`},
+		{"Mark: 4\n* Mark: 4", true, 0, "", "2 of its lines are marks"},
+		{"<think>Mark: 2, or", true, 0, "", `no line of it begins with "Mark:"`},
+		{"Mark: 1\n<think>why?</think>\nMark: 2", true, 0, "", "2 of its lines are marks"},
 		{"Mark: 4\nMark: 4", true, 0, "", "2 of its lines are marks"},
 		{"Reason: the answer says\nMark: 5\nMark: 1", true, 0, "", "2 of its lines are marks"},
 		{"Mark: 5\nReason: behind", true, 0, "", "there is text behind the mark"},
@@ -52,10 +57,10 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever a reply is, it has a mark or a fault; a mark is the last character of the reply, and a second line
+// FuzzParse: whatever a reply is, it has a mark or a fault; a mark is the last character of the reply but for emphasis, and a second line
 // with a mark takes it away.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"Reason: a\nMark: 5", "3", "Mark: 7", "mark:\n1", "Reason:\nMark: 2\n\n", "Mark: 1\nMark: 5", "\xff\nMark: 1"} {
+	for _, s := range []string{"Reason: a\nMark: 5", "3", "Mark: 7", "mark:\n1", "Reason:\nMark: 2\n\n", "Mark: 1\nMark: 5", "\xff\nMark: 1", "**Mark: 2**", "<think>1</think>Mark: 3"} {
 		f.Add(s, true)
 	}
 	f.Fuzz(func(t *testing.T, reply string, reasons bool) {
@@ -69,7 +74,7 @@ func FuzzParse(f *testing.F) {
 		if mark == 0 {
 			return
 		}
-		if trimmed := strings.TrimSpace(reply); trimmed[len(trimmed)-1] != byte('0'+mark) {
+		if trimmed := strings.TrimFunc(reply, around); trimmed[len(trimmed)-1] != byte('0'+mark) {
 			t.Fatalf("%q: %d", reply, mark)
 		}
 		for _, more := range []string{"Mark: 1\n" + reply, reply + "\nMark: 1"} {
