@@ -234,7 +234,7 @@ func (be *Backend) attend(k kernel, n int, shared int, args attentionArgs) {
 	}
 	if shared > 48<<10 && uint32(shared) > s.shared[k] {
 		if most := be.ctx.Device().SharedMax; shared > most {
-			panic(fmt.Sprintf("cuda: %s needs %d bytes of shared memory, the device has %d for a block", kernelNames[k], shared, most))
+			panic(fmt.Errorf("cuda: %s needs %d bytes of shared memory, the device has %d for a block", kernelNames[k], shared, most))
 		}
 		f, err := be.function(k)
 		check(err)

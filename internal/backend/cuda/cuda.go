@@ -30,7 +30,8 @@ type Options struct {
 	// Driver is the path of the driver's library; "": the machine's.
 	Driver string
 	// CublasLt is the path of the library that computes products, or NoCublasLt; "": what the environment's
-	// BIOLORA_CUBLASLT says, else the machine's, found where the loader looks. Without it own kernels compute them.
+	// BIOLORA_CUBLASLT says, else the machine's, found where the loader looks or where NVIDIA's toolkit has it. Without
+	// it own kernels compute them.
 	CublasLt string
 }
 
@@ -154,7 +155,10 @@ func (be *Backend) close() error {
 // enter makes the card's context current on this thread, for as long as an operation runs: defer be.enter()().
 func (be *Backend) enter() (leave func()) {
 	runtime.LockOSThread()
-	check(be.ctx.Bind())
+	if err := be.ctx.Bind(); err != nil {
+		runtime.UnlockOSThread()
+		check(err)
+	}
 	return runtime.UnlockOSThread
 }
 

@@ -37,8 +37,8 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: every fault is a driver of its own to compile and a test to run on it")
 	}
-	if os.Getenv(driverVariable) != "" {
-		t.Skip("this is such a run")
+	if os.Getenv(driverVariable) != "" || onCard() {
+		t.Skip("this is such a run, or one on a card")
 	}
 	emulated(t, "f32")
 	everyKernelHasOne(t)

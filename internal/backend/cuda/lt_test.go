@@ -12,11 +12,7 @@ import (
 // emulatedLt opens the emulated device with the emulated cublasLt.
 func emulatedLt(t testing.TB, compute string) (*Backend, *emu.Device) {
 	t.Helper()
-	path := emulatedDriver(t)
-	d, err := emu.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, path := emulatedDevice(t), emulatedDriver(t)
 	t.Cleanup(func() { d.SetLtUnsupported(0) })
 	be, err := New(Options{Compute: compute, Driver: path, CublasLt: path})
 	if err != nil {

@@ -5,7 +5,10 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -39,6 +42,21 @@ var ltSymbols = [ltFunctions]string{
 // is too new for the driver fails when it is opened, and the next is tried.
 var ltNames = []string{"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11"}
 
+// ltToolkit is where NVIDIA's toolkit puts them, which the loader mostly is not told of.
+const ltToolkit = "/usr/local/cuda/lib64"
+
+// ltCandidates are the files to try, in order.
+func ltCandidates(toolkit string) []string {
+	names := slices.Clone(ltNames)
+	for _, name := range ltNames {
+		path := filepath.Join(toolkit, name)
+		if _, err := os.Stat(path); err == nil {
+			names = append(names, path)
+		}
+	}
+	return names
+}
+
 // Lt is cublasLt, open in a context.
 type Lt struct {
 	path        string
@@ -51,7 +69,7 @@ type Lt struct {
 
 // OpenLt opens cublasLt at path, or the machine's (""). The context must be current.
 func (c *Context) OpenLt(path string) (*Lt, error) {
-	candidates := ltNames
+	candidates := ltCandidates(ltToolkit)
 	if path != "" {
 		candidates = []string{path}
 	}

@@ -63,7 +63,7 @@ func (e *Error) Is(target error) bool {
 		return e.Code == 2
 	case ErrLost:
 		switch e.Code {
-		case 46, 214, 219, 220, 226, 302, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999:
+		case 46, 214, 219, 220, 226, 304, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999:
 			return true
 		}
 	}

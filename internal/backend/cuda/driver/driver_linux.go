@@ -432,10 +432,13 @@ func (c *Context) Load(ptx []byte) (m Module, err error) {
 	text := append(bytes.Clone(ptx), 0)
 	log := make([]byte, 8<<10)
 	options := [2]int32{optionErrorBuffer, optionErrorBufferSize}
-	values := [2]uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log))}
+	// The log as a pointer, so that it lies on the heap: a stack may move before the driver writes there.
+	values := struct {
+		log  *byte
+		size uintptr
+	}{&log[0], uintptr(len(log))}
 	err = c.lib.call(fModuleLoadDataEx, uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(&text[0])), 2,
 		uintptr(unsafe.Pointer(&options)), uintptr(unsafe.Pointer(&values)))
-	runtime.KeepAlive(log)
 	if err != nil {
 		if i := bytes.IndexByte(log, 0); i > 0 {
 			return 0, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(log[:i])))

@@ -70,7 +70,7 @@ func open(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.stream = w.newStream()
-	if w.module, err = w.ctx.Load([]byte(".version 7.4\n.entry check_scale( .entry check_barrier( .entry check_shared( .entry check_race(")); err != nil {
+	if w.module, err = w.ctx.Load([]byte(".version 7.4\n.entry check_scale( .entry check_barrier( .entry check_shared( .entry check_race( .entry check_aligned(")); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -304,6 +304,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"beyond":  {"check_scale", blocks(2, 64), 65, "kernel check_scale, block (1, 0, 0), thread 0 touches 0 bytes after the end of 256 bytes of device memory"},
 		"barrier": {"check_barrier", blocks(1, 64), 0, "of 64 threads 32 wait at a block's barrier and 32 have ended"},
+		"aligned": {"check_aligned", blocks(1, 1), 1, "thread 0 touches memory at an address that is no multiple of what it takes at once"},
 		"shared":  {"check_shared", driver.Launch{Grid: [3]uint32{1, 1, 1}, Threads: 32, Shared: 128}, 33, "thread 0 touches what lies after its shared memory"},
 	} {
 		t.Run(name, func(t *testing.T) {

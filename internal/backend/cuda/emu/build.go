@@ -167,9 +167,12 @@ func (b *builder) compileAll(dir string, sources []string) error {
 	return nil
 }
 
-// compile compiles a file, and with kernels the table of where their arguments have pointers.
+// compile compiles a file, and with kernels the table of where their arguments have pointers. Kernels trap where an
+// access is not aligned, which a processor may do and a card does not.
 func (b *builder) compile(object, source, level string) error {
+	var more []string
 	if strings.HasSuffix(source, ".cu") {
+		more = []string{"-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"}
 		tables, err := b.pointerTables(source)
 		if err != nil {
 			return err
@@ -180,8 +183,8 @@ func (b *builder) compile(object, source, level string) error {
 		}
 		source = unit
 	}
-	return b.run("-std=c++17", level, "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fvisibility=hidden", "-U_FORTIFY_SOURCE",
-		"-fPIC", "-DCU_EMU", "-iquote", b.kernels, "-c", "-o", object, "-x", "c++", source)
+	return b.run(append(more, "-std=c++17", level, "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fvisibility=hidden", "-U_FORTIFY_SOURCE",
+		"-fPIC", "-DCU_EMU", "-iquote", b.kernels, "-c", "-o", object, "-x", "c++", source)...)
 }
 
 // link makes a driver. It keeps to its own symbols where several are open in a process.

@@ -14,6 +14,7 @@ type Device struct {
 	setDevices    func(int32)
 	setVersion    func(int32)
 	setCapability func(major, minor int32)
+	setShared     func(int32)
 	fail          func(call string, n uint64, code int32)
 	loseAfter     func(uint64)
 	calls         func(call string) uint64
@@ -30,7 +31,7 @@ func Open(path string) (d *Device, err error) {
 	}
 	d = &Device{}
 	for name, f := range map[string]any{"emuSetOrder": &d.setOrder, "emuSetMemory": &d.setMemory, "emuSetDevices": &d.setDevices,
-		"emuSetVersion": &d.setVersion, "emuSetCapability": &d.setCapability, "emuFail": &d.fail, "emuLoseAfter": &d.loseAfter,
+		"emuSetVersion": &d.setVersion, "emuSetCapability": &d.setCapability, "emuSetShared": &d.setShared, "emuFail": &d.fail, "emuLoseAfter": &d.loseAfter,
 		"emuCalls": &d.calls, "emuHeld": &d.held, "emuPeak": &d.peak, "emuLtUnsupported": &d.ltUnsupported} {
 		at, err := purego.Dlsym(lib, name)
 		if err != nil {
@@ -57,6 +58,9 @@ func (d *Device) SetVersion(v int) { d.setVersion(int32(v)) }
 
 // SetCapability sets the compute capability (8.0 at first).
 func (d *Device) SetCapability(major, minor int) { d.setCapability(int32(major), int32(minor)) }
+
+// SetShared sets the bytes of shared memory that a block may ask for (163 KiB at first, as an A100 has).
+func (d *Device) SetShared(bytes int) { d.setShared(int32(bytes)) }
 
 // Fail lets the nth call from now of a function ("cuMemAlloc") fail with code, once; n is 1 for the next.
 func (d *Device) Fail(call string, n int, code int) { d.fail(call, uint64(n), int32(code)) }

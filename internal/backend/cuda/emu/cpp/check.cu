@@ -31,3 +31,6 @@ KERNEL(check_race, CheckArgs, 256) {
 	s[THREAD] = a.f;
 	a.to[THREAD] = s[(THREAD + 1) % THREADS];
 }
+
+// Thread i writes four floats, the first n floats after to.
+KERNEL(check_aligned, CheckArgs, 256) { ((Float4 *)(a.to + a.n))[THREAD] = {a.f, a.f, a.f, a.f}; }

@@ -76,7 +76,8 @@ static std::vector<Stream *> streams;
 static std::mt19937_64 dice;
 
 static std::map<const emu::Kernel *, int> allowed; // dynamic shared memory
-static const int sharedDefault = 48 << 10, sharedMax = 163 << 10;
+static const int sharedDefault = 48 << 10;
+static int sharedMax = 163 << 10;
 
 int refuse(int code, const std::string &why) {
 	message = why;
@@ -283,6 +284,7 @@ API void emuSetOrder(u64 o) {
 API void emuSetMemory(u64 bytes) { limit = bytes; }
 API void emuSetDevices(int n) { devices = n; }
 API void emuSetVersion(int v) { version = v; }
+API void emuSetShared(int bytes) { sharedMax = bytes; }
 API void emuSetCapability(int major, int minor) { capability[0] = major, capability[1] = minor; }
 API void emuFail(const char *call, u64 n, int code) { failures[call] = {n, code}; }
 API void emuLoseAfter(u64 launches) { launchesLeft = launches; }

@@ -209,14 +209,16 @@ static volatile bool inside;
 static pthread_t runner;
 static sigjmp_buf out;
 static void *volatile faulted;
-static struct sigaction others[2]; // of SIGSEGV and SIGBUS
+// Of memory that is not there; and of what the compiler puts before an access that is not aligned.
+static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP};
+static struct sigaction others[4];
 
 static void fault(int signal, siginfo_t *info, void *context) {
 	if (inside && pthread_equal(runner, pthread_self())) {
 		faulted = info->si_addr;
-		siglongjmp(out, 1);
+		siglongjmp(out, signal);
 	}
-	const struct sigaction &other = others[signal == SIGBUS];
+	const struct sigaction &other = others[std::find(signals, signals + 4, signal) - signals];
 	if (other.sa_flags & SA_SIGINFO) other.sa_sigaction(signal, info, context);
 	else abort();
 }
@@ -241,11 +243,11 @@ std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, si
 	struct sigaction mine = {};
 	mine.sa_sigaction = fault;
 	mine.sa_flags = SA_SIGINFO | SA_ONSTACK;
-	sigaction(SIGSEGV, &mine, &others[0]);
-	sigaction(SIGBUS, &mine, &others[1]);
+	for (int i = 0; i < 4; i++) sigaction(signals[i], &mine, &others[i]);
 	std::string err;
 	runner = pthread_self();
-	if (!sigsetjmp(out, 1)) {
+	int signal = sigsetjmp(out, 1);
+	if (!signal) {
 		inside = true;
 		err = runGrid(grid, threads, whole);
 	} else {
@@ -253,11 +255,11 @@ std::string launch(const Kernel *k, const unsigned grid[3], unsigned threads, si
 		snprintf(text, sizeof text, "kernel %s, block (%d, %d, %d), thread %d touches ", k->name, now.block[0], now.block[1], now.block[2], now.thread);
 		u64 at = (u64)faulted;
 		bool beyond = at >= (u64)area + room && at < (u64)area + room + sysconf(_SC_PAGESIZE);
-		err = text + (beyond ? "what lies after its shared memory" : explain(at));
+		bool misaligned = signal == SIGILL || signal == SIGTRAP;
+		err = text + (misaligned ? "memory at an address that is no multiple of what it takes at once" : beyond ? "what lies after its shared memory" : explain(at));
 	}
 	inside = false;
-	sigaction(SIGSEGV, &others[0], nullptr);
-	sigaction(SIGBUS, &others[1], nullptr);
+	for (int i = 0; i < 4; i++) sigaction(signals[i], &others[i], nullptr);
 	return err;
 }
 

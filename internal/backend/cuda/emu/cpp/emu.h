@@ -1,6 +1,6 @@
 // Runs kernels on the CPU, one block after another, each thread a fiber that runs until a barrier.
 //
-// What it finds: addresses beyond shared memory, barriers that not all threads reach, shared memory read before it is
+// What it finds: addresses beyond shared memory, or not aligned to what is read or written there, barriers that not all threads reach, shared memory read before it is
 // written (it begins as NaN), asynchronous copies that nobody waited for (they happen at the wait) or that overwrite what is
 // still read (in order 1 they happen at once), and, by running the threads between barriers in other orders (order()),
 // threads that rely on an order no barrier gives.
