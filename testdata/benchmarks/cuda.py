@@ -1,7 +1,8 @@
 """One command for the day that a GPU is there: is what lora-train computes on it right, how fast is it, and does it leak.
 
-    CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .gpu/lora-train ./cmd/lora-train      # here
-    python3 testdata/benchmarks/cuda.py --lora-train .gpu/lora-train --out $OUT                # there, about 8 minutes
+    CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .gpu/lora-train ./cmd/lora-train                   # here
+    CGO_ENABLED=0 go test -c -trimpath -ldflags '-s -w' -o .gpu/cuda.test ./internal/backend/cuda
+    python3 testdata/benchmarks/cuda.py --lora-train .gpu/lora-train --tests .gpu/cuda.test --out $OUT      # there, about 8 minutes
 
 It runs from the root of the repository and needs python3 with torch (CUDA), safetensors, transformers and peft; the 7B
 checkpoint is made there, of random numbers, below --work (14 GB). Where machines are lent by commands over a copy of the
@@ -10,6 +11,7 @@ working tree: name .gpu in what is carried (list it in .git/info/exclude; the bi
 is done, so that a run that is cut short leaves what it had; a part that fails is told and the next one begins. The exit
 status is 1 where something is wrong.
 
+  kernels  the tests of the operations on the card: float64's numbers, the same bits again, and sizes of 7B (--tests)
   golden   the reference cases of testdata/golden, PyTorch's losses, in f32 (1e-5) and bf16 (5 %) on the device
   twice    the same run twice: the same bits of the adapter; and the CPU's losses in f32
   ceiling  lora-train --benchmark: the card's rates, a step at 7B's width, where its time goes
@@ -18,14 +20,30 @@ status is 1 where something is wrong.
   leak     1,000 steps of a small model, the card's memory looked at all along
 
 --device cpu --layers 1 --hidden 64 and so on try the script itself on a machine without a card.
+
+What no emulation shows, in the order in which to look:
+  1. That it begins at all: the driver's functions by their names, PTX 7.4 compiled for the card, cublasLt found (this
+     script takes PyTorch's) and taken: "own kernels" in the text of ceiling would be several times slower.
+  2. kernels. Where a kernel is wrong or reads elsewhere: compute-sanitizer .gpu/cuda.test -test.run TestOracle/bf16/NAME
+     with BIOLORA_TEST_CARD=1, then --tool racecheck: the emulation knows no races within a warp's turn, and no caches.
+     TestOracle wrong and TestOracleLt right is a kernel of ours, the other way round what cublasLt is asked for.
+  3. golden in f32 beyond 1e-5: ex2.approx, or cublasLt with CUBLAS_COMPUTE_32F_PEDANTIC.
+  4. twice: bits that differ in TestOracleLt too are cublasLt's (the reduction scheme, the workspace), else a race.
+  5. share, in step. By bytes and FLOPs a 7B step of 8k tokens in rows of 512 takes on an H200 (790 TFLOP/s and 4.3 TB/s as
+     measured there) 275 ms of products, some 40 ms of attention, 40 of passes over memory, 10 to 20 between steps and
+     kernels: 21,000 tokens/s, 0.7 of the rate. Far less is mostly products: ncu --clock-control none on 200 launches.
+  6. The time between the last kernel of a step and the first of the next: the host makes 1,200 launches a step (q_proj and
+     v_proj; 2,300 with all linears), asks cublasLt for some 15 plans where a step has another number of rows, and fills
+     the next batch only after the step's norm has come.
+  7. Memory in leak, and what the driver takes beside ours: RESULTS.md supposes half a GiB.
 """
-import argparse, hashlib, json, os, random, shutil, statistics, subprocess, sys, tempfile, threading, time
+import argparse, glob, hashlib, importlib.util, json, os, random, shutil, statistics, subprocess, sys, tempfile, threading, time
 
 LENGTHS = [86, 105, 116, 125, 133, 140, 147, 154, 161, 169, 178, 187, 200, 218, 245, 329]  # BioInstruct, each sixteenth of its rows
 LABELS = [12, 22, 30, 34, 40, 47, 55, 57, 64, 67, 74, 77, 86, 99, 118, 146]
 HEAD, MASKED = 39, -100  # tokens that rows of the Alpaca template begin with
 TARGETS = ["q_proj", "v_proj"]
-PARTS = ["golden", "twice", "ceiling", "step", "side", "leak"]
+PARTS = ["kernels", "golden", "twice", "ceiling", "step", "side", "leak"]
 
 
 def say(text):
@@ -86,6 +104,29 @@ def train(a, model, rows, flags, compute, device=None, work=None):
     return {"steps": steps, "first": first[0], "adapter": adapter, "peak_mib": card.peak(), "memory": seen}
 
 
+def cublaslt():
+    """Tells lora-train of PyTorch's cublasLt, which the loader does not find."""
+    spec = importlib.util.find_spec("nvidia")
+    found = [f for d in (spec.submodule_search_locations if spec else []) for f in glob.glob(os.path.join(d, "*", "lib", "libcublasLt.so.1*"))]
+    if found:
+        os.environ.setdefault("BIOLORA_CUBLASLT", sorted(found)[-1])
+    say(f"cublasLt: {os.environ.get('BIOLORA_CUBLASLT', 'the one that the loader finds')}")
+
+
+def kernels(a):
+    """The tests of package cuda, on the card."""
+    if not a.tests:
+        return "there is no --tests", []
+    environment = dict(os.environ, BIOLORA_TEST_CARD="1")
+    out = subprocess.run([a.tests, "-test.v", "-test.timeout=200s"], capture_output=True, text=True, env=environment, cwd=a.work)
+    with open(os.path.join(a.out, "kernels.txt"), "w") as f:
+        f.write(out.stdout + out.stderr)
+    lines = (out.stdout + out.stderr).splitlines()
+    failed = [line.strip() for line in lines if "--- FAIL" in line or line.startswith("panic")]
+    say(f"kernels: {sum('--- PASS' in line for line in lines)} tests pass, {len(failed)} fail")
+    return {"exit": out.returncode}, failed or ([] if out.returncode == 0 else [f"it ended with {out.returncode}: {' '.join(lines[-3:])}"])
+
+
 def golden_flags(c, directory):
     t = c["train"]
     flags = ["--adapter", os.path.join(directory, "adapter_init"), "--no-shuffle"]
@@ -140,7 +181,9 @@ def twice(a):
 def ceiling(a):
     text = subprocess.run([a.lora_train, "--benchmark", "--device", a.device, "--per-device-train-batch-size", "48"], capture_output=True, text=True)
     print(text.stdout, flush=True)
-    return {"text": text.stdout}, [] if text.returncode == 0 else [text.stderr]
+    if text.returncode:
+        return {"text": text.stdout}, [text.stderr]
+    return {"text": text.stdout}, ["products are not cublasLt's"] if "own kernels" in text.stdout + text.stderr else []
 
 
 def checkpoint(a):
@@ -313,6 +356,7 @@ def leak(a):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--lora-train", required=True, metavar="PATH")
+    p.add_argument("--tests", default="", metavar="PATH", help="the binary of the tests of internal/backend/cuda")
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument("--work", default="", metavar="DIR", help="where the checkpoint goes; without it a directory for temporary files")
     p.add_argument("--device", default="cuda")
@@ -326,12 +370,13 @@ def main():
     p.add_argument("--leak-steps", type=int, default=1000)
     p.add_argument("--no-nf4", action="store_true", help="leave nf4 out: quantising 7B takes a minute or two of 16 cores")
     a = p.parse_args()
-    a.lora_train = os.path.abspath(a.lora_train)
+    a.lora_train, a.tests = os.path.abspath(a.lora_train), a.tests and os.path.abspath(a.tests)
     os.makedirs(a.out, exist_ok=True)
     made = not a.work
     a.work = os.path.abspath(a.work or tempfile.mkdtemp())
     os.makedirs(a.work, exist_ok=True)
     began, wrong = time.time(), []
+    cublaslt()
     try:
         for name in a.parts.split(","):
             if time.time() - began > 60 * a.minutes:

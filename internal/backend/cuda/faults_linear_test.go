@@ -51,6 +51,9 @@ func inTile(kernel, from, to, test string) fault {
 
 // inHeader is a fault in a header that file includes: its text stands in the place of the include then.
 func inHeader(file, header, kernel, from, to, test string) fault {
+	if onCard() { // where there need not be sources, and no fault is planted
+		return fault{}
+	}
 	text, err := os.ReadFile(header)
 	if err != nil {
 		panic(err)

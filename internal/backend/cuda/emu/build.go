@@ -124,7 +124,7 @@ func (b *builder) keptDir(sources []string) (string, error) {
 	_, here, _, _ := runtime.Caller(0) // how they are compiled
 	h := sha256.New()
 	fmt.Fprintln(h, version, b.kernels)
-	for _, path := range slices.Concat([]string{here}, sources, headers, more) {
+	for _, path := range slices.Concat([]string{here, filepath.Join(filepath.Dir(here), "fields.go")}, sources, headers, more) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return "", err
