@@ -33,7 +33,7 @@ What no emulation shows, in the order in which to look:
      measured there) 275 ms of products, some 40 ms of attention, 40 of passes over memory, 10 to 20 between steps and
      kernels: 21,000 tokens/s, 0.7 of the rate. Far less is mostly products: ncu --clock-control none on 200 launches.
   6. The time between the last kernel of a step and the first of the next: the host makes 1,200 launches a step (q_proj and
-     v_proj; 2,300 with all linears), asks cublasLt for some 15 plans where a step has another number of rows, and fills
+     v_proj; 2,300 with all linears), asks cublasLt for some 20 plans where a step has another number of rows, and fills
      the next batch only after the step's norm has come.
   7. Memory in leak, and what the driver takes beside ours: RESULTS.md supposes half a GiB.
 """
