@@ -40,6 +40,9 @@ func (s *session) printPlan(ctx context.Context) error {
 	for _, warning := range append(s.warnings, p.Warnings...) {
 		fmt.Fprintf(s.stderr, "%-12s %s\n", "warning", visible.Text(warning))
 	}
+	if note := s.model.Note(); note != "" {
+		fmt.Fprintf(s.stderr, "%-12s %s\n", "note", visible.Text(note))
+	}
 	planTable(s.stdout, p, s.model.BackendName())
 	return nil
 }

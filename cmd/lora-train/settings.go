@@ -61,7 +61,7 @@ type Settings struct {
 	Seed               uint64     `name:"seed" group:"Training" placeholder:"N" help:"Of the initial weights, shuffling, dropout and the rows held out."`
 	EvalSteps          int        `name:"eval-steps" group:"Training" placeholder:"N" help:"Evaluate every N steps and at the end. 0: after each epoch."`
 	LoadBestModelAtEnd bool       `name:"load-best-model-at-end" group:"Training" help:"Leave the best adapter at the root of the output directory, not the last."`
-	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 where the CPU is faster at it."`
+	Compute            string     `name:"compute" group:"Machine" placeholder:"auto|f32|bf16" help:"Arithmetic of the products. auto: bf16 on a card, and where the CPU is faster at it."`
 	Base               string     `name:"base" group:"Machine" placeholder:"none|nf4|int8" help:"Format of the frozen linears of the layers. none: the checkpoint's. nf4 (QLoRA's, 4.1 bits a value) and int8 (8.5 bits): quantised once, and kept where --cache-dir says. Embeddings, head and norms stay as they are."`
 	Device             string     `name:"device" group:"Machine" placeholder:"auto|cpu|cuda|cuda:N" help:"Where to compute: on the CPU, or on an NVIDIA card, the N-th that its driver shows, from 0. auto: on a card where there is one that can be used."`
 	Threads            int        `name:"threads" group:"Machine" placeholder:"N" help:"0: one for each CPU. A card has no use for them, so that auto is the CPU."`

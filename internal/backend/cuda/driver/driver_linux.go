@@ -141,6 +141,8 @@ func unavailable(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		switch e.Code {
+		case 2:
+			why = "other programs hold the card's memory: "
 		case 34:
 			why = "what was found is the toolkit's stub of a driver: "
 		case 46:

@@ -501,6 +501,11 @@ func TestUnavailable(t *testing.T) {
 	if all, err := lib.Devices(); err != nil || len(all) != 2 || all[1].Ordinal != 1 || all[1].Name != "emulated device" || all[1].SharedMax != 163<<10 {
 		t.Errorf("%+v, %v", all, err)
 	}
+	for code, want := range map[int]string{2: "other programs hold the card's memory", 46: "another process has the card for itself"} {
+		d.Fail("cuDevicePrimaryCtxRetain", 1, code)
+		_, err := lib.NewContext(0)
+		one(err, want)
+	}
 	_, err = lib.NewContext(2)
 	one(err, `there are 2 cards, the last is 1 (CUDA_VISIBLE_DEVICES is "3")`)
 	d.SetDevices(0)

@@ -11,6 +11,7 @@ import (
 type Device struct {
 	setOrder      func(uint64)
 	setMemory     func(uint64)
+	setOthers     func(uint64)
 	setDevices    func(int32)
 	setVersion    func(int32)
 	setCapability func(major, minor int32)
@@ -30,7 +31,7 @@ func Open(path string) (d *Device, err error) {
 		return nil, err
 	}
 	d = &Device{}
-	for name, f := range map[string]any{"emuSetOrder": &d.setOrder, "emuSetMemory": &d.setMemory, "emuSetDevices": &d.setDevices,
+	for name, f := range map[string]any{"emuSetOrder": &d.setOrder, "emuSetMemory": &d.setMemory, "emuSetOthers": &d.setOthers, "emuSetDevices": &d.setDevices,
 		"emuSetVersion": &d.setVersion, "emuSetCapability": &d.setCapability, "emuSetShared": &d.setShared, "emuFail": &d.fail, "emuLoseAfter": &d.loseAfter,
 		"emuCalls": &d.calls, "emuHeld": &d.held, "emuPeak": &d.peak, "emuLtUnsupported": &d.ltUnsupported} {
 		at, err := purego.Dlsym(lib, name)
@@ -49,6 +50,9 @@ func (d *Device) SetOrder(order uint64) { d.setOrder(order) }
 
 // SetMemory sets the device's memory in bytes (8 GiB at first).
 func (d *Device) SetMemory(bytes int64) { d.setMemory(uint64(bytes)) }
+
+// SetOthers sets how much of that other processes hold (nothing at first).
+func (d *Device) SetOthers(bytes int64) { d.setOthers(uint64(bytes)) }
 
 // SetDevices sets how many devices there are (1 at first); they share everything.
 func (d *Device) SetDevices(n int) { d.setDevices(int32(n)) }

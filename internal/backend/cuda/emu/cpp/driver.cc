@@ -39,7 +39,7 @@ static int lost;             // what every call returns once it is not 0
 static std::string message;  // of the last error
 
 // What tests set.
-static u64 limit = 8ull << 30, order;
+static u64 limit = 8ull << 30, others, order;
 static int devices = 1, version = 12040, capability[2] = {8, 0};
 static u64 launchesLeft = ~0ull;
 static std::map<std::string, std::pair<u64, int>> failures; // call -> how many calls on, code
@@ -54,6 +54,7 @@ struct Block {
 static std::map<u64, Block> memory, host;
 static std::deque<std::pair<u64, Block>> freed;
 static u64 held, peak;
+static u64 room() { return limit - std::min(held + others, limit); } // that nobody has
 
 struct Event {
 	bool timed;
@@ -282,6 +283,7 @@ API void emuSetOrder(u64 o) {
 	dice.seed(o);
 }
 API void emuSetMemory(u64 bytes) { limit = bytes; }
+API void emuSetOthers(u64 bytes) { others = bytes; }
 API void emuSetDevices(int n) { devices = n; }
 API void emuSetVersion(int v) { version = v; }
 API void emuSetShared(int bytes) { sharedMax = bytes; }
@@ -356,12 +358,12 @@ API int cuCtxSetCurrent(void *c) {
 }
 API int cuMemGetInfo_v2(size_t *free, size_t *total) {
 	ENTER("cuMemGetInfo");
-	return *free = limit - std::min(held, limit), *total = limit, Success;
+	return *free = room(), *total = limit, Success;
 }
 API int cuMemAlloc_v2(u64 *p, size_t n) {
 	ENTER("cuMemAlloc");
 	if (!n) return refuse(InvalidValue, "cuMemAlloc of 0 bytes");
-	if (held + n > limit) return OutOfMemory;
+	if (n > room()) return OutOfMemory;
 	int code = allocate(memory, n, 256, p);
 	if (!code) held += n, peak = std::max(peak, held);
 	return code;
