@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -112,6 +113,24 @@ func TestCardKeepsNothing(t *testing.T) {
 	}
 	if after.card != before.card || after.pinned != before.pinned || after.host > before.host+64<<10 {
 		t.Errorf("after %d steps %+v are held, after %d %+v", early, before, steps, after)
+	}
+}
+
+// A run that goes astray ends in the same step and with the same words as on the CPU.
+func TestCardNotFinite(t *testing.T) {
+	devicetest.Use(t)
+	c := golden.Read(t, filepath.Join(golden.Root(t), "testdata", "golden", "odd-widths"))
+	var texts []string
+	for _, device := range []string{"cpu", "cuda"} {
+		m, a, data := openCase(t, c, model.Options{Compute: "f32", Device: device})
+		defer m.Close()
+		o := train.Defaults()
+		o.PerDeviceTrainBatchSize, o.LearningRate, o.MaxGradNorm, o.MaxSteps, o.LRSchedulerType = 4, 1e30, 0, 5, "constant"
+		_, err := train.Run(t.Context(), m, a, nil, data, o)
+		texts = append(texts, fmt.Sprint(err))
+	}
+	if !strings.HasPrefix(texts[0], "step 2: ") || texts[1] != texts[0] {
+		t.Errorf("%q; on the CPU %q", texts[1], texts[0])
 	}
 }
 

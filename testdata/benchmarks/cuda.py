@@ -2,12 +2,14 @@
 
     CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .gpu/lora-train ./cmd/lora-train                   # here
     CGO_ENABLED=0 go test -c -trimpath -ldflags '-s -w' -o .gpu/cuda.test ./internal/backend/cuda
-    python3 testdata/benchmarks/cuda.py --lora-train .gpu/lora-train --tests .gpu/cuda.test --out $OUT      # there, about 8 minutes
+    go run ./cmd/lora-data preview --json -n 400 --model ../shared/tokenizers/llama2 --data ../shared/data/bioinstruct/bioinstruct-2501.json >.gpu/bioinstruct.jsonl
+    python3 testdata/benchmarks/cuda.py --lora-train .gpu/lora-train --tests .gpu/cuda.test --rows .gpu/bioinstruct.jsonl --out $OUT  # there, about 8 minutes
 
 It runs from the root of the repository and needs python3 with torch (CUDA), safetensors, transformers and peft; the 7B
 checkpoint is made there, of random numbers, below --work (14 GB). Where machines are lent by commands over a copy of the
-working tree: name .gpu in what is carried (list it in .git/info/exclude; the binary is 28 MB), and give the command the
-600 s that it may take. --minutes is when no further part begins. Every part writes its own file into --out as soon as it
+working tree: name .gpu in what is carried (list it in .git/info/exclude; it is 40 MB), and give the command the 600 s that
+it may take; peft, where it is missing, is a wheel to carry. --minutes is when no further part begins, --patience how many
+seconds a program may take; one that hangs is ended. Every part writes its own file into --out as soon as it
 is done, so that a run that is cut short leaves what it had; a part that fails is told and the next one begins. The exit
 status is 1 where something is wrong.
 
@@ -16,7 +18,8 @@ status is 1 where something is wrong.
   twice    the same run twice: the same bits of the adapter; and the CPU's losses in f32
   ceiling  lora-train --benchmark: the card's rates, a step at 7B's width, where its time goes
   step     7B: the end of the first step, steps of about 8k tokens in bf16 and on nf4, the share of the bf16 rate
-  side     Transformers + PEFT (bf16, sdpa) on the same rows: rows as long as BioInstruct's, and rows of 512 tokens
+  side     Transformers + PEFT (bf16, sdpa) on the same rows: BioInstruct's (--rows; without it rows as long as those), and
+           rows of 512 tokens. Where the card has no room for PEFT's step at once it takes it in halves, quarters, ...
   leak     1,000 steps of a small model, the card's memory looked at all along
 
 --device cpu --layers 1 --hidden 64 and so on try the script itself on a machine without a card.
@@ -43,6 +46,7 @@ LENGTHS = [86, 105, 116, 125, 133, 140, 147, 154, 161, 169, 178, 187, 200, 218, 
 LABELS = [12, 22, 30, 34, 40, 47, 55, 57, 64, 67, 74, 77, 86, 99, 118, 146]
 HEAD, MASKED = 39, -100  # tokens that rows of the Alpaca template begin with
 TARGETS = ["q_proj", "v_proj"]
+GOALS = {"like BioInstruct": 2, "equal rows": 1.3, "share": 0.5}  # times PEFT's samples/s, and of the card's bf16 rate
 PARTS = ["kernels", "golden", "twice", "ceiling", "step", "side", "leak"]
 
 
@@ -92,6 +96,8 @@ def train(a, model, rows, flags, compute, device=None, work=None):
         with open(os.path.join(cwd, "text"), "w") as text:
             process = subprocess.Popen(command, stdout=text, stderr=text)
             while process.poll() is None:
+                if time.time() - began > a.patience:
+                    process.kill()
                 if not first and os.path.exists(events) and "\n" in open(events).read():
                     first.append(time.time() - began)
                 time.sleep(0.005)
@@ -179,7 +185,8 @@ def twice(a):
 
 
 def ceiling(a):
-    text = subprocess.run([a.lora_train, "--benchmark", "--device", a.device, "--per-device-train-batch-size", "48"], capture_output=True, text=True)
+    text = subprocess.run([a.lora_train, "--benchmark", "--device", a.device, "--per-device-train-batch-size", "48"], capture_output=True, text=True,
+                          timeout=a.patience)
     print(text.stdout, flush=True)
     if text.returncode:
         return {"text": text.stdout}, [text.stderr]
@@ -219,9 +226,15 @@ def checkpoint(a):
 
 
 def rows_file(a, name, batch, steps, tokens=None):
-    """Rows for so many steps: of that many tokens, all with a label, or as long as BioInstruct's, which begin alike."""
+    """Rows for so many steps: of that many tokens, all with a label; those of --rows; or as long as BioInstruct's, which begin alike."""
     path = os.path.join(a.work, f"{name}-{batch}-{steps}.jsonl")
     rng = random.Random(1)
+    if a.rows and not tokens:
+        with open(a.rows) as f:
+            rows = f.readlines()
+        with open(path, "w") as f:
+            f.writelines(rng.sample(rows, batch * steps))
+        return path
     ids = lambda n: [rng.randrange(3, a.vocab) for _ in range(n)]
     head = ids(HEAD)
     with open(path, "w") as f:
@@ -288,7 +301,12 @@ def step(a):
         say(f"step, {name}: {json.dumps(f)}")
     result["bf16_rate_tflops"] = bf16_rate(a) / 1e12
     result["share"] = result["bf16"]["tflops"] / result["bf16_rate_tflops"]
+    goal("share", result["share"])
     return result, []
+
+
+def goal(name, got):
+    say(f"goal, {name}: {got:.2f} of {GOALS[name]}: {'reached' if got >= GOALS[name] else 'missed'}")
 
 
 def side(a):
@@ -299,7 +317,8 @@ def side(a):
         spec = {"model": model, "rows": rows, "batch": batch, "steps": 6, "device": a.device}
         with Card(a) as card:
             began = time.time()
-            out = subprocess.run([sys.executable, os.path.abspath(__file__), "--worker", json.dumps(spec)], capture_output=True, text=True)
+            out = subprocess.run([sys.executable, os.path.abspath(__file__), "--worker", json.dumps(spec)], capture_output=True, text=True,
+                                 timeout=a.patience)
         if out.returncode:
             raise RuntimeError(out.stderr[-3000:])
         theirs = json.loads(out.stdout.strip().splitlines()[-1])
@@ -307,7 +326,9 @@ def side(a):
         ours = train(a, model, rows, flags_of(batch, 6), "bf16")
         p, o = figures(theirs, 2, batch), figures(ours, 2, batch)
         result[name] = {"PEFT": p, "lora-train": o, "times": o["samples_s"] / p["samples_s"]}
+        result[name]["PEFT"]["parts"] = theirs["parts"]
         say(f"side, {name}: {json.dumps(result[name])}")
+        goal(name, result[name]["times"])
         if not abs(o["first_loss"] - p["first_loss"]) <= 0.01 * p["first_loss"]:
             wrong.append(f"{name}: the first loss is {o['first_loss']}, PEFT's {p['first_loss']}")
     return result, wrong
@@ -324,22 +345,39 @@ def worker(spec):
     model.train()
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=3e-4)
-    rows, steps, ended = [json.loads(line) for line in open(spec["rows"])], [], None
+    rows, steps, ended, parts = [json.loads(line) for line in open(spec["rows"])], [], None, 1
+
+    def backward(part, labels):
+        """The gradients of some rows of a step that has so many labels, and their share of its loss."""
+        width = max(len(r["input_ids"]) for r in part)
+        pad = lambda key, v: torch.tensor([r[key] + [v] * (width - len(r[key])) for r in part], device=spec["device"])
+        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in part], device=spec["device"])
+        loss = model(input_ids=pad("input_ids", 0), labels=pad("labels", MASKED), attention_mask=mask).loss * (labels_of(part) / labels)
+        loss.backward()
+        return loss.detach()
+
+    labels_of = lambda part: sum(x != MASKED for r in part for x in r["labels"][1:])
     for s in range(spec["steps"]):
         batch = rows[s * spec["batch"]:(s + 1) * spec["batch"]]
-        width = max(len(r["input_ids"]) for r in batch)
-        pad = lambda key, v: torch.tensor([r[key] + [v] * (width - len(r[key])) for r in batch], device=spec["device"])
-        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in batch], device=spec["device"])
         began = time.perf_counter()
-        loss = model(input_ids=pad("input_ids", 0), labels=pad("labels", MASKED), attention_mask=mask).loss
-        loss.backward()
+        while True:
+            size = -(-len(batch) // parts)
+            try:
+                loss = sum(backward(batch[i:i + size], labels_of(batch)) for i in range(0, len(batch), size))
+                break
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                parts *= 2
+            optimizer.zero_grad()
+            torch.cuda.empty_cache()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        value = float(loss.detach())  # waits for the card
+        value = float(loss)  # waits for the card
         steps.append({"seconds": time.perf_counter() - began, "loss": value, "tokens": sum(len(r["input_ids"]) for r in batch)})
         ended = ended or time.time()
-    print(json.dumps({"steps": steps, "ended": ended}))
+    print(json.dumps({"steps": steps, "ended": ended, "parts": parts}))
 
 
 def leak(a):
@@ -361,7 +399,9 @@ def main():
     p.add_argument("--work", default="", metavar="DIR", help="where the checkpoint goes; without it a directory for temporary files")
     p.add_argument("--device", default="cuda")
     p.add_argument("--parts", default=",".join(PARTS))
+    p.add_argument("--rows", metavar="FILE", help="real rows, {input_ids, labels} a line, for side")
     p.add_argument("--minutes", type=float, default=8)
+    p.add_argument("--patience", type=float, default=300)
     p.add_argument("--layers", type=int, default=32)
     p.add_argument("--hidden", type=int, default=4096)
     p.add_argument("--vocab", type=int, default=32000)
