@@ -56,6 +56,9 @@ type Options struct {
 	CacheDir string
 	// Progress is told how many bytes of weights are converted or verified, of how many. It may be nil.
 	Progress func(done, total int64)
+	// Note is told by Open what is worth knowing about the device and its arithmetic, such as why it is not a card; mostly
+	// nothing. It may be nil.
+	Note func(text string)
 	// Profile is told where the time of the model's operations goes. It may be nil; otherwise it belongs to this model.
 	Profile *Profile
 }
@@ -145,6 +148,9 @@ func onDevice(ctx context.Context, ckpt *weights.Checkpoint, o Options) (*Model,
 	}
 	m := &Model{dir: ckpt.Path(), opts: o, ckpt: ckpt, be: d, device: d, note: why}
 	m.card, _ = d.(device.Card)
+	if note := m.Note(); note != "" && o.Note != nil {
+		o.Note(note)
+	}
 	if o.Profile != nil {
 		m.be = profile.On(d, o.Profile)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/biolora/biolora/internal/local"
 	"github.com/biolora/biolora/internal/memory"
 	"github.com/biolora/biolora/internal/rows"
+	"github.com/biolora/biolora/internal/visible"
 	"github.com/biolora/biolora/model"
 )
 
@@ -84,6 +85,7 @@ func (c *classify) weigh(ctx context.Context, s *cli.Streams, l bioinstruct.Labe
 		}
 		converting.set(int(done / mega))
 	}
+	sys.Options.Note = func(text string) { fmt.Fprintln(s.Err, visible.Text(text)) }
 	m, err := local.Open(ctx, sys)
 	if converting != nil {
 		converting.end()

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/biolora/biolora/internal/backend/cuda/emu"
 	"github.com/biolora/biolora/internal/cli"
 	"github.com/biolora/biolora/internal/eval"
 	"github.com/biolora/biolora/testdata/demo"
@@ -26,7 +27,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	emu.Remove()
+	os.Exit(code)
 }
 
 // child is the command as a process of its own.

@@ -98,7 +98,7 @@ func (c *study) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	p := &studyProgress{progress: progress{w: s.Err, style: report.StyleOf(s.Err)}, start: time.Now()}
 	res, err := matrix.Run(ctx, plan, matrix.Options{
-		Out: c.Out, Device: c.Device, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting,
+		Out: c.Out, Device: c.Device, Threads: c.Threads, CacheDir: c.CacheDir, KeepGoing: c.KeepGoing, Judge: bench, Progress: p.tell, Converting: p.converting, Note: p.note,
 	})
 	p.end()
 	if err != nil && ctx.Err() != nil {

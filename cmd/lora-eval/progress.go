@@ -17,6 +17,7 @@ type progress struct {
 	start, last time.Time
 	resumed     int // rows that were there
 	drawn       bool
+	noted       string // the last note
 }
 
 // every is how often a line is written that cannot be drawn over.
@@ -66,6 +67,16 @@ func (p *progress) converting(done, total int64) {
 	}
 	p.last = now
 	p.line("converting the weights: %.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9)
+}
+
+// note tells once what is worth knowing about the device: models are opened one after the other.
+func (p *progress) note(text string) {
+	if text == p.noted {
+		return
+	}
+	p.end()
+	p.drawn, p.noted = false, text
+	fmt.Fprintln(p.w, visible.Text(text))
 }
 
 func (p *progress) line(format string, a ...any) {

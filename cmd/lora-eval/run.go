@@ -131,7 +131,7 @@ func (c *run) Run(ctx context.Context, s *cli.Streams) error {
 	}
 	p := &progress{w: s.Err, style: report.StyleOf(s.Err)}
 	o.Progress = p.tell
-	o.Model.Progress = p.converting
+	o.Model.Progress, o.Model.Note = p.converting, p.note
 	if o.Judge != nil {
 		o.Judge.Progress = p.judging
 	}

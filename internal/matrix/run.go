@@ -35,9 +35,11 @@ type Options struct {
 	KeepGoing bool   // goes on with the next cell where one fails
 	// Judge is the grid's judge. All cells share one journal, judge.journal in Out.
 	Judge *judge.Options
-	// Progress is told how far the run has come, Converting how many bytes of weights are converted. They may be nil.
+	// Progress is told how far the run has come, Converting how many bytes of weights are converted, and Note, for each
+	// model that is opened, what is worth knowing about the device. They may be nil.
 	Progress   func(Progress)
 	Converting func(done, total int64)
+	Note       func(text string)
 }
 
 // Progress is how far a run has come.
@@ -442,7 +444,7 @@ func (r *runner) open(ctx context.Context, c *Cell, file string) (*dataset.Data,
 }
 
 func (r *runner) modelOptions() model.Options {
-	return model.Options{Compute: r.Grid.Train.Compute, Device: r.Device, Threads: r.Threads, CacheDir: r.CacheDir}
+	return model.Options{Compute: r.Grid.Train.Compute, Device: r.Device, Threads: r.Threads, CacheDir: r.CacheDir, Note: r.Note}
 }
 
 // watch tells of steps.
