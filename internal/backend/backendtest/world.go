@@ -236,3 +236,21 @@ func (w *World) Labelled(b *backend.Batch, vocab int) {
 	}
 	w.Rand.Shuffle(len(b.Targets), func(i, j int) { b.Targets[i], b.Targets[j] = b.Targets[j], b.Targets[i] })
 }
+
+// EveryThird is the batch with only every third of its rows wanted, targets in the order they have, and x [all rows, d]
+// with only these rows.
+func EveryThird(all *backend.Batch, x []float32, d int) (some backend.Batch, rows []float32) {
+	some = *all
+	some.Rows, some.Targets = nil, nil
+	for r := 2; r < len(all.Rows); r += 3 {
+		some.Rows = append(some.Rows, int32(r))
+		rows = append(rows, x[r*d:(r+1)*d]...)
+	}
+	for _, g := range all.Targets {
+		if g.Row%3 == 2 {
+			g.Row /= 3
+			some.Targets = append(some.Targets, g)
+		}
+	}
+	return some, rows
+}

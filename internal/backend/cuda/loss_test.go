@@ -21,19 +21,7 @@ func TestLossChunks(t *testing.T) {
 		all := w.Rows(n)
 		w.Labelled(all, vocab)
 		x := w.Values(n*d, 1)
-		some := *all // every third row, in the order of targets that all has
-		some.Rows, some.Targets = nil, nil
-		var sx []float32
-		for r := 2; r < n; r += 3 {
-			some.Rows = append(some.Rows, int32(r))
-			sx = append(sx, x[r*d:(r+1)*d]...)
-		}
-		for _, g := range all.Targets {
-			if g.Row%3 == 2 {
-				g.Row /= 3
-				some.Targets = append(some.Targets, g)
-			}
-		}
+		some, sx := backendtest.EveryThird(all, x, d)
 		loss := func(b *backend.Batch, x []float32, chunk int) (float64, []float32) {
 			s, dx, bx := be.NewSum().(*sum), be.NewBuffer(backend.Activation, d).(*Buffer), be.NewBuffer(backend.Activation, d).(*Buffer)
 			bx.Resize(len(x) / d)
